@@ -1,0 +1,1 @@
+"""Everything about starting processes and trusting the CA: the commands that stand around the addon."""
