@@ -52,6 +52,17 @@ def root_files(environment: Mapping[str, str]) -> list[Path]:
     return files
 
 
+def upstream_roots(environment: Mapping[str, str]) -> list[str]:
+    """The mitmproxy settings that make it trust, upstream, the roots that the user's variables name.
+
+    mitmproxy itself reads certifi's alone, so behind a company's TLS inspection every request would fail.
+    """
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if environment.get(name) and Path(environment[name]).is_file():
+            return [f"ssl_verify_upstream_trusted_ca={environment[name]}"]
+    return []
+
+
 def combine(files: Iterable[Path]) -> bytes:
     """Every certificate of `files`, once each, in order of appearance."""
     seen: dict[bytes, None] = {}
@@ -64,7 +75,7 @@ def combine(files: Iterable[Path]) -> bytes:
 def write_bundle(target: Path, ca: Path, environment: Mapping[str, str]) -> Path:
     """Write the combined file to `target` (mode 0600, swapped in whole) and return it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = combine([ca, *(file for file in root_files(environment) if file != target)])
+    content = combine([ca, *root_files(environment)])
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         out.write(content)

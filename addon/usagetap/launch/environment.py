@@ -34,6 +34,9 @@ CA_VARIABLES_IF_SET = (
     "npm_config_cafile",
 )
 
+#: set beside the others, so that `exec` inside such a shell knows that this proxy is ours and not a company's
+OWN_PROXY = "USAGETAP_PROXY"
+
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "127.0.0.0/8", "::1", "[::1]", "0.0.0.0"})
 
 
@@ -53,6 +56,8 @@ def proxy_variables(url: str, environment: Mapping[str, str], *, loopback_direct
     """The proxy variables for a proxy at `url`, given what the user's environment says already."""
     exceptions = no_proxy(environment, loopback_direct=loopback_direct)
     variables = dict.fromkeys(PROXY_VARIABLES, url) | dict.fromkeys(NO_PROXY_VARIABLES, exceptions)
+    if not loopback_direct:  # a proxy behind another one must stay in the chain
+        variables[OWN_PROXY] = url
     return variables | node_variables(environment)
 
 

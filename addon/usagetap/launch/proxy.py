@@ -16,6 +16,8 @@ from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 import usagetap
+from usagetap.launch.bundle import upstream_roots
+from usagetap.launch.environment import OWN_PROXY
 
 Tool = Literal["mitmdump", "mitmweb", "mitmproxy"]
 
@@ -57,11 +59,12 @@ def upstream_of(environment: Mapping[str, str]) -> tuple[str, str | None] | None
     """The proxy that the user's environment already names, as (mitmproxy mode, `user:password`), or `None`.
 
     A company's proxy stays in the path: ours passes everything on to it. Only http and https proxies can be
-    chained; a SOCKS proxy is refused with a sentence.
+    chained; a SOCKS proxy is refused with a sentence. A proxy that `usagetap env` or an outer `usagetap exec` put
+    there is ours and left out: two taps in a row would count everything twice.
     """
     names = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     named = next((environment[name] for name in names if environment.get(name)), "")
-    if not named:
+    if not named or named == environment.get(OWN_PROXY):
         return None
     url = urlsplit(named if "://" in named else f"http://{named}")
     if url.scheme not in ("http", "https") or not url.hostname:
@@ -135,7 +138,13 @@ class PrivateProxy:
         environment = {**os.environ, "USAGETAP_READY": str(ready)}
         if credentials is not None:  # not on the command line, where every user of the machine can read it
             environment["USAGETAP_UPSTREAM_AUTH"] = credentials
-        settings = [STRIP_INJECTED, "flow_detail=0", "termlog_verbosity=warn", *self.options]
+        settings = [
+            STRIP_INJECTED,
+            "flow_detail=0",
+            "termlog_verbosity=warn",
+            *upstream_roots(os.environ),
+            *self.options,
+        ]
         command = [*tool_command("mitmdump"), "--mode", mode, "--listen-host", "127.0.0.1", "--listen-port", "0"]
         command += ["-s", str(addon_script()), "-s", str(Path(__file__).with_name("announce.py"))]
         command += [argument for setting in settings for argument in ("--set", setting)]

@@ -1,0 +1,141 @@
+"""`usagetap run`: mitmproxy with the addon, and three lines on how to point a program at it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from usagetap.launch.bundle import upstream_roots
+from usagetap.launch.hosts import allow_hosts
+from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script, default_confdir, tool_command
+
+DEFAULT_PORT = 8080
+
+
+@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--web", "tool", flag_value="mitmweb", help="mitmweb: the flows and the dashboard in a browser.")
+@click.option("--console", "tool", flag_value="mitmproxy", help="mitmproxy's console.")
+@click.option("--dump", "tool", flag_value="mitmdump", default=True, help="mitmdump: one line per response [default].")
+@click.option("--only-llm", is_flag=True, help="Decrypt TLS only of known model hosts and those in usage_hosts.")
+@click.option("-p", "--port", type=click.IntRange(0, 65535), help="Port to listen on [8080].")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]) -> None:
+    """Start mitmproxy with the addon. What follows `--` goes to mitmproxy as it stands.
+
+    A plain proxy listens on loopback only; `-- --listen-host 0.0.0.0` opens it to the network.
+
+    \b
+    usagetap run
+    usagetap run --web --only-llm
+    usagetap run -- --mode reverse:https://api.openai.com --set usage_strip_frame=never
+    """
+    try:
+        command = build_command(tool, only_llm=only_llm, port=port, arguments=arguments)
+    except ProxyFailed as error:
+        raise click.ClickException(str(error)) from error
+    if tool != "mitmproxy":  # the console owns the whole screen
+        mode = setting("mode", arguments) or "regular"
+        click.echo(directions(mode, setting("listen_port", arguments) or port or DEFAULT_PORT), err=True)
+    start(command)
+
+
+def build_command(tool: Tool, *, only_llm: bool, port: int | None, arguments: Sequence[str]) -> list[str]:
+    """The whole mitmproxy command: ours first, so that the user's arguments have the last word."""
+    command = [*tool_command(tool), "-s", str(addon_script())]
+    if setting("usage_strip_frame", arguments) is None:
+        command += ["--set", STRIP_INJECTED]
+    if setting("ssl_verify_upstream_trusted_ca", arguments) is None:
+        command += [word for value in upstream_roots(os.environ) for word in ("--set", value)]
+    if setting("listen_host", arguments) is None and setting("mode", arguments) is None:
+        command += ["--listen-host", "127.0.0.1"]  # nobody else on the network, unless asked for
+    if port is not None:
+        command += ["--listen-port", str(port)]
+    if only_llm:
+        command += ["--allow-hosts", allow_hosts(usage_hosts(arguments))]
+    return [*command, *arguments]
+
+
+#: mitmproxy's own flags for options that we look at
+FLAGS = {
+    "--listen-host": "listen_host",
+    "--listen-port": "listen_port",
+    "-p": "listen_port",
+    "--mode": "mode",
+    "-m": "mode",
+}
+
+
+def settings_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every option that a mitmproxy command line sets, as (name, value), in order: `--set` and `FLAGS`."""
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag == "--set":
+            name, _, value = (value if equals else next(rest, "")).partition("=")
+            yield name, value
+        elif flag in FLAGS:
+            yield FLAGS[flag], value if equals else next(rest, "")
+
+
+def setting(name: str, arguments: Sequence[str]) -> str | None:
+    """The last value that the arguments, or else mitmproxy's config.yaml, give to an option; `None` for neither."""
+    given = [value for key, value in settings_in(arguments) if key == name]
+    if given:
+        return given[-1]
+    configured = read_config(arguments).get(name)
+    if isinstance(configured, list):
+        return ",".join(map(str, configured))
+    return None if configured is None else str(configured)
+
+
+def usage_hosts(arguments: Sequence[str]) -> list[str]:
+    """The entries of option `usage_hosts`, from the arguments or else config.yaml, as one list."""
+    given = [value for key, value in settings_in(arguments) if key == "usage_hosts"]
+    return " ".join(given or [setting("usage_hosts", arguments) or ""]).replace(",", " ").split()
+
+
+def read_config(arguments: Sequence[str]) -> dict[str, Any]:
+    """mitmproxy's config.yaml as a mapping; empty where there is none (mitmproxy itself reports a bad one)."""
+    given = [value for key, value in settings_in(arguments) if key == "confdir"]
+    confdir = Path(given[-1]).expanduser() if given else default_confdir()
+    for name in ("config.yaml", "config.yml"):
+        if (confdir / name).is_file():
+            from ruamel.yaml import YAML
+            from ruamel.yaml.error import YAMLError
+
+            try:
+                content = YAML(typ="safe", pure=True).load(confdir / name)
+            except (YAMLError, OSError):
+                return {}
+            return content if isinstance(content, dict) else {}
+    return {}
+
+
+def directions(mode: str, port: int | str) -> str:
+    """Three lines: how to point a program at the proxy, and how to read the result."""
+    result = "the result:  usagetap report"
+    if mode.partition(":")[0] == "reverse":
+        return f"a program:   base URL http://127.0.0.1:{port} instead of {mode.partition(':')[2]}\n{result}"
+    if mode.partition(":")[0] not in ("regular", "upstream"):
+        return result
+    address = "" if int(port) == DEFAULT_PORT else f" --port {port}"
+    return "\n".join(
+        (
+            f'a shell:     eval "$(usagetap env{address})", then start your program in it',
+            f"by hand:     HTTPS_PROXY=http://127.0.0.1:{port}, with mitmproxy's CA trusted (usagetap trust)",
+            f"{result}     (and without this proxy: usagetap exec -- COMMAND)",
+        )
+    )
+
+
+def start(command: list[str]) -> None:
+    """Become mitmproxy; where a process cannot be replaced (Windows), wait for it and exit as it did."""
+    if sys.platform == "win32":
+        raise SystemExit(subprocess.call(command))
+    os.execv(command[0], command)
