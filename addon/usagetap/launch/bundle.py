@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from usagetap.launch.environment import CA_VARIABLES, CA_VARIABLES_IF_SET
+
+#: where systems keep their roots in one file: Debian and Arch, Fedora, openSUSE, Alpine and macOS
+SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
 
 CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -42,14 +49,17 @@ def root_files(environment: Mapping[str, str]) -> list[Path]:
     """The files of roots in force: what the user's variables name, and the system's (or certifi's)."""
     named = {environment[name] for name in (*CA_VARIABLES, *CA_VARIABLES_IF_SET) if environment.get(name)}
     files = [Path(name) for name in sorted(named) if Path(name).is_file()]
-    system = ssl.get_default_verify_paths().openssl_cafile
-    if Path(system).is_file():
-        files.append(Path(system))
-    else:
-        import certifi
+    return [*files, system_roots()]
 
-        files.append(Path(certifi.where()))
-    return files
+
+def system_roots() -> Path:
+    """The file with the system's roots; certifi's where the system has none (Windows)."""
+    for name in SYSTEM_ROOTS:
+        if Path(name).is_file():
+            return Path(name)
+    import certifi
+
+    return Path(certifi.where())
 
 
 def upstream_roots(environment: Mapping[str, str]) -> list[str]:
