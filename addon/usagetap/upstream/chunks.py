@@ -88,10 +88,20 @@ def error_words(error: Exception) -> tuple[str, str, str | None]:
 class Turn:
     """One choice of a whole answer."""
 
-    text: str = ""
-    reasoning: str = ""
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
     reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All pieces of the answer."""
+        return "".join(self.texts)
+
+    @property
+    def reasoning(self) -> str:
+        """All pieces of the thinking."""
+        return "".join(self.thoughts)
 
 
 @dataclass(slots=True)
@@ -109,9 +119,9 @@ class Whole:
         """Fold one chunk in."""
         match chunk:
             case Text(text, choice):
-                self.turn(choice).text += text
+                self.turn(choice).texts.append(text)
             case Reasoning(text, choice):
-                self.turn(choice).reasoning += text
+                self.turn(choice).thoughts.append(text)
             case ToolCall():
                 self.turn(chunk.choice).tool_calls.append(chunk)
             case Finish(reason, choice):

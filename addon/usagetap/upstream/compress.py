@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import zlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import brotli
@@ -49,20 +50,20 @@ class _Zstd:
     def __init__(self) -> None:
         module = zstd_module()
         compressor: Any
+        self._flush: Callable[[bytes], bytes]
         if module.__name__ == "zstandard":
             compressor = module.ZstdCompressor().compressobj()
             self._flush = lambda data: compressor.compress(data) + compressor.flush(module.COMPRESSOBJ_FLUSH_BLOCK)
-            self._end = compressor.flush
         else:
             compressor = module.ZstdCompressor()
             self._flush = lambda data: compressor.compress(data, compressor.FLUSH_BLOCK)
-            self._end = compressor.flush
+        self._end: Callable[[], bytes] = compressor.flush
 
     def feed(self, data: bytes) -> bytes:
-        return bytes(self._flush(data))
+        return self._flush(data)
 
     def finish(self) -> bytes:
-        return bytes(self._end())
+        return self._end()
 
 
 def zstd_module() -> Any:

@@ -58,7 +58,7 @@ async def conduct(answer: Answer, exchange: Exchange, wire: Wire, released: asyn
         length = sum(map(len, pieces))
     await wire.head(answer.status, _headers(answer, codings), framing, length)
     if await _send(pieces, how, exchange, wire, released):
-        await wire.end(answer.trailers + ([("x-upstream-trailer", "yes")] if how.trailers else []))
+        await wire.end([("x-upstream-trailer", "yes")] if how.trailers else [])
         if how.cut == "late_reset":
             await wire.cut("late_reset")
         exchange.end("complete")

@@ -91,7 +91,6 @@ class Answer:
     """One item per frame, produced while it is sent."""
     streamed: bool = False
     behaviour: Behaviour = field(default_factory=Behaviour)
-    trailers: Headers = field(default_factory=list)
 
 
 def json_answer(value: Any, behaviour: Behaviour, status: int = 200) -> Answer:

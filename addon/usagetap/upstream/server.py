@@ -12,22 +12,33 @@ from pathlib import Path
 from usagetap.upstream.behaviour import parse_behaviour
 from usagetap.upstream.conduct import Wire, conduct
 from usagetap.upstream.exchange import Exchange
-from usagetap.upstream.h1_server import Line, serve_h1
-from usagetap.upstream.routes import answer
+from usagetap.upstream.h1_server import Line, head_bytes, serve_h1
+from usagetap.upstream.h2_server import PREFACE, Http2Connection
+from usagetap.upstream.replay import load
+from usagetap.upstream.routes import Provider
 from usagetap.upstream.tls import self_signed, server_context
+from usagetap.upstream.ws_server import Socket
 
 
 class Upstream:
     """A provider on 127.0.0.1. `requests` is the log of what arrived, in order of arrival.
 
     `default` is a behaviour in the words of `behaviour.py`; each request may lay its own over it. With `tls` the
-    certificate is self-signed (`certificate` is its PEM) and HTTP/2 is offered unless `http2` is False.
+    certificate is self-signed (`certificate` is its PEM) and HTTP/2 is offered unless `http2` is False. `replay` are
+    the files and folders of recordings that `x-capture: ID` answers from.
     """
 
     def __init__(
-        self, *, default: str = "", host: str = "127.0.0.1", port: int = 0, tls: bool = False, http2: bool = True
+        self,
+        *,
+        default: str = "",
+        replay: Sequence[str | Path] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: bool = False,
+        http2: bool = True,
     ) -> None:
-        self.default = parse_behaviour(default)
+        self._provider = Provider(parse_behaviour(default), load(replay))
         self.requests: list[Exchange] = []
         self.host = host
         self.port = port
@@ -92,7 +103,10 @@ class Upstream:
         line = Line(reader, writer, next(self._numbers))
         try:
             with suppress(OSError, ValueError, asyncio.CancelledError):
-                await serve_h1(line, self._serve, self._upgrade)
+                if await speaks_h2(line):
+                    await Http2Connection(line, self._serve).run()
+                else:
+                    await serve_h1(line, self._serve, self._upgrade)
         finally:
             self._lines.discard(task)
             writer.close()
@@ -104,10 +118,31 @@ class Upstream:
 
     async def _serve(self, exchange: Exchange, wire: Wire) -> None:
         self._log(exchange)
-        await conduct(answer(exchange, self.default), exchange, wire, self._released)
+        await conduct(self._provider.answer(exchange), exchange, wire, self._released)
 
     async def _upgrade(self, exchange: Exchange, line: Line) -> None:
         self._log(exchange)
+        try:
+            session = self._provider.session(exchange)
+        except ValueError as error:
+            exchange.status = 404
+            text = str(error).encode()
+            await line.write(head_bytes(404, [("content-length", str(len(text)))]) + text)
+            exchange.end("complete")
+        else:
+            await Socket(exchange, line, session, self._released).run()
+
+
+async def speaks_h2(line: Line) -> bool:
+    """Whether the client agreed on HTTP/2 in TLS, or begins with its preface without asking."""
+    if tls := line.writer.get_extra_info("ssl_object"):
+        return bool(tls.selected_alpn_protocol() == "h2")
+    while PREFACE.startswith(line.buffer[: len(PREFACE)]):
+        if len(line.buffer) >= len(PREFACE):
+            return True
+        if not await line.fill():
+            break
+    return False
 
 
 @contextmanager
@@ -146,7 +181,7 @@ def serve(
     that is taken OSError, a file to replay that cannot be read OSError or ValueError."""
     plain = {"delay": delay or None, "refuse": refuse_stream_options, "encoding": encoding, "die": die_after}
     words = ";".join([behaviour, *(f"{name}={value}" for name, value in plain.items() if value is not None)])
-    upstream = Upstream(default=words, host=host, port=port, tls=tls, http2=http2)
+    upstream = Upstream(default=words, replay=replay, host=host, port=port, tls=tls, http2=http2)
 
     async def run() -> None:
         async with upstream:
