@@ -22,7 +22,8 @@ import click
 
 from usagetap.launch.bundle import CERTIFICATE, ca_certificate, system_roots
 from usagetap.launch.environment import CA_VARIABLES
-from usagetap.launch.proxy import PrivateProxy, ProxyFailed, default_confdir
+from usagetap.launch.proxy import PrivateProxy, ProxyFailed
+from usagetap.launch.settings import confdir_of
 
 #: packages without which nothing works, and those that add something
 REQUIRED = ("mitmproxy", "orjson", "peewee", "click", "rich", "platformdirs", "genai-prices")
@@ -53,7 +54,7 @@ def doctor(ctx: click.Context, port: int, db: str | None, confdir: Path | None, 
 
     Exit code 1 if a check failed; a warning is something that works only in part, or not yet.
     """
-    folder = confdir or default_confdir()
+    folder = confdir or confdir_of(())
     checks: list[Callable[[], Finding]] = [
         check_python,
         *(lambda name=name: check_package(name) for name in REQUIRED),

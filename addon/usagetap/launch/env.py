@@ -12,7 +12,7 @@ import click
 
 from usagetap.launch.bundle import make_ca, write_bundle
 from usagetap.launch.environment import variables
-from usagetap.launch.proxy import default_confdir
+from usagetap.launch.settings import confdir_of
 
 SHELLS = ("sh", "fish", "powershell")
 BUNDLE_NAME = "usagetap-ca-bundle.pem"
@@ -36,7 +36,7 @@ def env(port: int, host: str, shell: str | None, unset: bool, confdir: Path | No
     The certificates (the system's, and mitmproxy's CA, made on first use) are written into one file in mitmproxy's
     folder. Programs that run already are not touched; `usagetap env --unset` prints the way back.
     """
-    folder = confdir or default_confdir()
+    folder = confdir or confdir_of(())
     named = variables(f"http://{host}:{port}", folder / BUNDLE_NAME, os.environ)
     if unset:
         exports: dict[str, str | None] = dict.fromkeys(named)

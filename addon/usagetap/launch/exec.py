@@ -14,7 +14,9 @@ import click
 
 from usagetap.launch.bundle import ca_certificate, write_bundle
 from usagetap.launch.environment import variables
-from usagetap.launch.proxy import PrivateProxy, ProxyFailed, default_confdir, upstream_of
+from usagetap.launch.proxy import PrivateProxy, ProxyFailed, upstream_of
+from usagetap.launch.settings import confdir_of, database
+from usagetap.launch.summary import summary
 
 #: signals that somebody may send to us and means for the command
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
@@ -63,13 +65,15 @@ def run_through_proxy(
         options.append(f"confdir={confdir}")
     with PrivateProxy(options=options, upstream=upstream) as proxy:
         bundle = write_bundle(
-            proxy.directory / "ca-bundle.pem", ca_certificate(confdir or default_confdir()), os.environ
+            proxy.directory / "ca-bundle.pem", ca_certificate(confdir_of(proxy.arguments)), os.environ
         )
         # behind another proxy, loopback cannot be reached through ours, which passes everything on
         extra = variables(proxy.url, bundle, os.environ, loopback_direct=upstream is not None)
         code = run_command(command, {**os.environ, **extra})
         if proxy.process.poll() is not None:
             click.echo(f"usagetap: the proxy ended before the command did:\n{proxy.log()}", err=True)
+    if not quiet:
+        click.echo(summary(database(proxy.arguments, os.environ), proxy.pid), err=True)
     return code
 
 

@@ -50,11 +50,6 @@ def tool_command(tool: Tool) -> list[str]:
     return [sys.executable, "-c", f"import sys; from mitmproxy.tools.main import {tool}; sys.exit({tool}())"]
 
 
-def default_confdir() -> Path:
-    """mitmproxy's own folder: its CA, its config.yaml and, unless told otherwise, our database."""
-    return Path("~/.mitmproxy").expanduser()
-
-
 def upstream_of(environment: Mapping[str, str]) -> tuple[str, str | None] | None:
     """The proxy that the user's environment already names, as (mitmproxy mode, `user:password`), or `None`.
 
@@ -85,7 +80,8 @@ class PrivateProxy:
     """
 
     def __init__(self, *, options: Sequence[str] = (), upstream: tuple[str, str | None] | None = None) -> None:
-        self.options = list(options)
+        self.arguments = [word for option in options for word in ("--set", option)]
+        """The caller's settings as mitmproxy reads them."""
         self.upstream = upstream
         self.port = 0
 
@@ -138,16 +134,10 @@ class PrivateProxy:
         environment = {**os.environ, "USAGETAP_READY": str(ready)}
         if credentials is not None:  # not on the command line, where every user of the machine can read it
             environment["USAGETAP_UPSTREAM_AUTH"] = credentials
-        settings = [
-            STRIP_INJECTED,
-            "flow_detail=0",
-            "termlog_verbosity=warn",
-            *upstream_roots(os.environ),
-            *self.options,
-        ]
+        ours = [STRIP_INJECTED, "flow_detail=0", "termlog_verbosity=warn", *upstream_roots(os.environ)]
         command = [*tool_command("mitmdump"), "--mode", mode, "--listen-host", "127.0.0.1", "--listen-port", "0"]
         command += ["-s", str(addon_script()), "-s", str(Path(__file__).with_name("announce.py"))]
-        command += [argument for setting in settings for argument in ("--set", setting)]
+        command += [word for option in ours for word in ("--set", option)] + self.arguments
         with open(self.directory / "proxy.log", "wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from usagetap.launch.bundle import upstream_roots
 from usagetap.launch.hosts import allow_hosts
-from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script, default_confdir, tool_command
+from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script, tool_command
+from usagetap.launch.settings import setting, settings_in
 
 DEFAULT_PORT = 8080
 
@@ -61,60 +60,10 @@ def build_command(tool: Tool, *, only_llm: bool, port: int | None, arguments: Se
     return [*command, *arguments]
 
 
-#: mitmproxy's own flags for options that we look at
-FLAGS = {
-    "--listen-host": "listen_host",
-    "--listen-port": "listen_port",
-    "-p": "listen_port",
-    "--mode": "mode",
-    "-m": "mode",
-}
-
-
-def settings_in(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every option that a mitmproxy command line sets, as (name, value), in order: `--set` and `FLAGS`."""
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, value = argument.partition("=")
-        if flag == "--set":
-            name, _, value = (value if equals else next(rest, "")).partition("=")
-            yield name, value
-        elif flag in FLAGS:
-            yield FLAGS[flag], value if equals else next(rest, "")
-
-
-def setting(name: str, arguments: Sequence[str]) -> str | None:
-    """The last value that the arguments, or else mitmproxy's config.yaml, give to an option; `None` for neither."""
-    given = [value for key, value in settings_in(arguments) if key == name]
-    if given:
-        return given[-1]
-    configured = read_config(arguments).get(name)
-    if isinstance(configured, list):
-        return ",".join(map(str, configured))
-    return None if configured is None else str(configured)
-
-
 def usage_hosts(arguments: Sequence[str]) -> list[str]:
     """The entries of option `usage_hosts`, from the arguments or else config.yaml, as one list."""
     given = [value for key, value in settings_in(arguments) if key == "usage_hosts"]
     return " ".join(given or [setting("usage_hosts", arguments) or ""]).replace(",", " ").split()
-
-
-def read_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """mitmproxy's config.yaml as a mapping; empty where there is none (mitmproxy itself reports a bad one)."""
-    given = [value for key, value in settings_in(arguments) if key == "confdir"]
-    confdir = Path(given[-1]).expanduser() if given else default_confdir()
-    for name in ("config.yaml", "config.yml"):
-        if (confdir / name).is_file():
-            from ruamel.yaml import YAML
-            from ruamel.yaml.error import YAMLError
-
-            try:
-                content = YAML(typ="safe", pure=True).load(confdir / name)
-            except (YAMLError, OSError):
-                return {}
-            return content if isinstance(content, dict) else {}
-    return {}
 
 
 def directions(mode: str, port: int | str) -> str:

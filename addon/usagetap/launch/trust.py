@@ -20,7 +20,7 @@ from typing import NamedTuple
 import click
 
 from usagetap.launch.bundle import CERTIFICATE, make_ca
-from usagetap.launch.proxy import default_confdir
+from usagetap.launch.settings import confdir_of
 
 ANCHOR_NAME = "usagetap-mitmproxy"
 
@@ -68,7 +68,7 @@ def trust(yes: bool, remove: bool, confdir: Path | None) -> None:
     Whoever has the CA's key (it never leaves mitmproxy's folder) can then read this machine's TLS traffic. For one
     shell or one command no trust store is needed: `usagetap env`, `usagetap exec`.
     """
-    certificate = make_ca(confdir or default_confdir())
+    certificate = make_ca(confdir or confdir_of(()))
     plan = plan_for(sys.platform, certificate, remove=remove, exists=os.path.isdir)
     if plan is None:
         raise click.ClickException(

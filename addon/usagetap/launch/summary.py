@@ -1,0 +1,97 @@
+"""What one run of a private proxy recorded, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from usagetap.headline import money, seconds, tokens
+from usagetap.model import Record
+from usagetap.report.table import Column, Table, terminal_width, wants_colour
+
+COLUMNS = (
+    Column("model", align="left"),
+    Column("input", "in"),
+    Column("cached", rank=2),
+    Column("output", "out"),
+    Column("cost"),
+    Column("time", rank=1),
+    Column("how it ended", "end", align="left"),
+)
+
+ROWS_OF_NEWEST = """
+    SELECT * FROM usage
+    WHERE instance = (SELECT id FROM instance WHERE pid = ? ORDER BY started_at DESC LIMIT 1)
+    ORDER BY started_at, id
+"""
+
+
+def summary(database: str, pid: int) -> str:
+    """The table of the rows that the proxy with this process id wrote, or a sentence why there is none."""
+    from usagetap.store.database import StoreError
+
+    try:
+        records = records_of(database, pid)
+    except StoreError as error:
+        return f"usagetap: {error}"
+    if not records:
+        return "usagetap: no model was called through the proxy."
+    table = Table(COLUMNS, [row(record) for record in records], totals(records) if len(records) > 1 else None)
+    lines, _ = table.render(terminal_width(), colour=wants_colour())
+    return "\n".join(lines)
+
+
+def records_of(database: str, pid: int) -> list[Record]:
+    """The records of the newest instance with this process id, oldest first. Raises `StoreError`."""
+    from usagetap.store.database import connect
+    from usagetap.store.rows import from_row
+
+    connection = connect(database, read_only=True)
+    try:
+        cursor = connection.execute_sql(ROWS_OF_NEWEST.replace("?", connection.param), (pid,))
+        names = [column[0] for column in cursor.description]
+        return [from_row(dict(zip(names, values, strict=True))) for values in cursor.fetchall()]
+    finally:
+        connection.close()
+
+
+def row(record: Record) -> Sequence[str]:
+    """One response, in the order of `COLUMNS`."""
+    usage, lower = record.usage, "≥" if record.usage_quality == "partial" else ""
+    return (
+        record.response_model or record.request_model or "?",
+        tokens(usage.input_tokens),
+        tokens(usage.cache_read_input_tokens),
+        tokens(usage.output_tokens, mark=lower),
+        money(record.cost, record.currency),
+        seconds(record.duration),
+        record.end_reason if record.end_reason and record.status != "ok" else record.status,
+    )
+
+
+def totals(records: Sequence[Record]) -> Sequence[str]:
+    """The sums of what is known; `≥` where a response said nothing, and how many have no price."""
+    usages = [record.usage for record in records]
+    priced = [record for record in records if record.cost is not None]
+    amounts = [
+        money(sum((record.cost for record in priced if record.cost and record.currency == name), Decimal(0)), name)
+        for name in dict.fromkeys(record.currency for record in priced)
+    ]
+    unpriced = len(records) - len(priced)
+    cost = " + ".join([*amounts, *([f"{unpriced} unpriced"] if unpriced else [])])
+    return (
+        f"{len(records)} responses",
+        total(usage.input_tokens for usage in usages),
+        total(usage.cache_read_input_tokens for usage in usages),
+        total(usage.output_tokens for usage in usages),
+        cost,
+        "",
+        "",
+    )
+
+
+def total(counts: Iterable[int | None]) -> str:
+    """A sum in which an unknown number is not a zero but makes the sum a lower bound."""
+    every = list(counts)
+    known = [count for count in every if count is not None]
+    return tokens(sum(known), mark="" if len(known) == len(every) else "≥") if known else tokens(None)
