@@ -88,7 +88,7 @@ class Behaviour:
     join: int = 1
     """that many frames per piece"""
     slice: int = 0
-    """cut the body anew into pieces of that many bytes; -1: into pieces of random length"""
+    """cut the body anew into pieces of that many bytes; -1: into pieces of random length, also inside characters"""
     seed: int = 0
     """of the random lengths"""
     hints: bool = False

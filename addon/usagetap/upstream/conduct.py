@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Iterable, Iterator
-from itertools import batched
+from itertools import batched, pairwise
 from typing import Protocol
 
 from usagetap.upstream.behaviour import Behaviour
@@ -37,7 +38,7 @@ class Wire(Protocol):
         ...
 
 
-async def conduct(answer: Answer, exchange: Exchange, wire: Wire, released: asyncio.Event) -> None:
+async def conduct(answer: Answer, exchange: Exchange, wire: Wire) -> None:
     """Send it all, or as much as the behaviour allows; `silent` waits until it is cancelled."""
     how = answer.behaviour
     exchange.status = answer.status
@@ -57,20 +58,18 @@ async def conduct(answer: Answer, exchange: Exchange, wire: Wire, released: asyn
         pieces = list(pieces)
         length = sum(map(len, pieces))
     await wire.head(answer.status, _headers(answer, codings), framing, length)
-    if await _send(pieces, how, exchange, wire, released):
+    if await _send(pieces, how, exchange, wire):
         await wire.end([("x-upstream-trailer", "yes")] if how.trailers else [])
         if how.cut == "late_reset":
             await wire.cut("late_reset")
         exchange.end("complete")
 
 
-async def _send(
-    pieces: Iterable[bytes], how: Behaviour, exchange: Exchange, wire: Wire, released: asyncio.Event
-) -> bool:
+async def _send(pieces: Iterable[bytes], how: Behaviour, exchange: Exchange, wire: Wire) -> bool:
     """Send the body; False if it was cut."""
     for number, piece in enumerate(pieces):
         if number == how.hold:
-            await released.wait()
+            await exchange.released.wait()
         if number == how.die and not await _cut(how, exchange, wire):
             return False
         # also a zero delay yields to the loop, so that other connections and the client's farewell are heard
@@ -144,11 +143,18 @@ def sliced(pieces: Iterable[bytes], how: Behaviour) -> Iterator[bytes]:
         yield from random_pieces(b"".join(pieces), how.seed)
 
 
+#: where a cut hurts most: inside CR LF, inside the blank line, inside a character
+_SORE = re.compile(rb"\r(?=\n)|\n(?=\n)|[\xc2-\xf4](?=[\x80-\xbf])")
+
+
 def random_pieces(body: bytes, seed: int) -> Iterator[bytes]:
-    """`body` in pieces of random length: often a single byte, often a few, now and then kilobytes."""
+    """`body` in pieces of random length, from single bytes to kilobytes, some of the cuts where they hurt."""
     chance = random.Random(seed)
+    sore = [found.end() for found in _SORE.finditer(body)]
+    cuts = set(chance.sample(sore, min(len(sore), 30)))
     at = 0
     while at < len(body):
-        length = chance.choice((1, 1, chance.randint(2, 16), chance.randint(17, 400), chance.randint(401, 9000)))
-        yield body[at : at + length]
-        at += length
+        at += chance.choice((1, 1, chance.randint(2, 16), chance.randint(17, 400), chance.randint(401, 9000)))
+        cuts.add(min(at, len(body)))
+    for begin, end in pairwise(sorted(cuts | {0})):
+        yield body[begin:end]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterable
@@ -38,6 +39,8 @@ class Exchange:
     sent_length: int = 0
     done: threading.Event = field(default_factory=threading.Event)
     """Set when `outcome` is."""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by `Upstream.release()`; an answer that holds waits for it."""
     _digest: Any = field(default_factory=sha256)
 
     @property

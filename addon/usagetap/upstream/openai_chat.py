@@ -172,6 +172,8 @@ def text_completion(chunks: Iterable[Chunk], *, model: str, response_id: str | N
     """`chat_completion` for the legacy Completions API."""
 
     def choice(turn: Turn) -> dict[str, Any]:
+        if turn.tool_calls or turn.thoughts:
+            raise TypeError("a text completion has no place for tool calls or thinking")
         return {"text": turn.text}
 
     return _whole(chunks, "text_completion", model, response_id or "cmpl-" + secrets.token_hex(12), choice)

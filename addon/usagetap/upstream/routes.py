@@ -55,10 +55,7 @@ class Provider:
         self._routes: tuple[tuple[re.Pattern[str], Callable[[Asked], Answer]], ...] = (
             (re.compile(r"/chat/completions$"), _chat),
             (re.compile(r"/completions$"), _completion),
-            (
-                re.compile(r"/messages/count_tokens$"),
-                lambda asked: json_answer({"input_tokens": asked.how.input}, asked.how),
-            ),
+            (re.compile(r"/messages/count_tokens$"), _count("input_tokens")),
             (re.compile(r"/messages$"), _messages),
             (re.compile(r"/responses/(?P<id>[^/]+)$"), self._remembered),
             (re.compile(r"/responses$"), self._response),
@@ -97,13 +94,13 @@ class Provider:
         raise ValueError(f"no WebSocket at {exchange.path}")
 
     def _asked(self, exchange: Exchange) -> Asked:
-        body = exchange.json if exchange.body else None
+        recorded = exchange.header("x-capture") is not None
+        body = exchange.json if exchange.body and not recorded else None
         named = body.get("model") if isinstance(body, dict) else None
         in_path = re.search(r"/(?:models|deployments)/([^/:]+)", exchange.path)
-        model = (
-            named if isinstance(named, str) else in_path[1] if in_path else exchange.query.get("model", "fake-model")
-        )
-        model, words = split_model(model)
+        if not isinstance(named, str):
+            named = in_path[1] if in_path else exchange.query.get("model", "fake-model")
+        model, words = split_model(named)
         how = parse_behaviour(exchange.header("x-upstream") or "", parse_behaviour(words, self._default))
         return Asked(exchange, body, model, how)
 
@@ -119,8 +116,10 @@ class Provider:
             return json_answer(words, how, status)
         try:
             return route(asked)
-        except GenerationError as error:  # the generator of an answer that is not streamed
+        except GenerationError as error:  # from the generator of an answer that is not streamed
             return _error(path, error, how, 500)
+        except (TypeError, ValueError) as error:
+            return _error(path, GenerationError(str(error), type="invalid_request_error"), how, 400)
 
     def _response(self, asked: Asked) -> Answer:
         if refused := responses_refuse(asked.body.get("stream_options")):
@@ -143,7 +142,10 @@ class Provider:
         """`GET /responses/{id}`, whole or (`stream=true`) as events after `starting_after`."""
         events = self._responses.get(asked.named["id"])
         if events is None:
-            raise GenerationError(f"Response with id '{asked.named['id']}' not found.", type="invalid_request_error")
+            missing = GenerationError(
+                f"Response with id '{asked.named['id']}' not found.", type="invalid_request_error"
+            )
+            return json_answer(openai_chat.error_body(missing), asked.how, 404)
         if asked.query.get("stream") != "true":
             return json_answer(events[-1]["response"], asked.how)
         after = int(asked.query.get("starting_after", -1))

@@ -46,7 +46,6 @@ class Upstream:
         self._alpn = ["h2", "http/1.1"] if http2 else ["http/1.1"]
         self._pem = self_signed(host) if tls else b""
         self._arrived = threading.Condition()
-        self._released = asyncio.Event()
         self._numbers = itertools.count()
         self._lines: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -85,9 +84,10 @@ class Upstream:
         await self.stop()
 
     def release(self) -> None:
-        """Let every answer that `hold`s go on, now and later; from any thread."""
-        if self._loop:
-            self._loop.call_soon_threadsafe(self._released.set)
+        """Let the answers to all requests so far go on where they `hold`, now or later; from any thread."""
+        for exchange in list(self.requests):
+            if self._loop:
+                self._loop.call_soon_threadsafe(exchange.released.set)
 
     def wait_for(self, count: int, timeout: float = 10) -> list[Exchange]:
         """Wait in another thread until so many requests have arrived; TimeoutError if they do not."""
@@ -118,7 +118,7 @@ class Upstream:
 
     async def _serve(self, exchange: Exchange, wire: Wire) -> None:
         self._log(exchange)
-        await conduct(self._provider.answer(exchange), exchange, wire, self._released)
+        await conduct(self._provider.answer(exchange), exchange, wire)
 
     async def _upgrade(self, exchange: Exchange, line: Line) -> None:
         self._log(exchange)
@@ -130,7 +130,7 @@ class Upstream:
             await line.write(head_bytes(404, [("content-length", str(len(text)))]) + text)
             exchange.end("complete")
         else:
-            await Socket(exchange, line, session, self._released).run()
+            await Socket(exchange, line, session).run()
 
 
 async def speaks_h2(line: Line) -> bool:

@@ -43,11 +43,10 @@ class Session(Protocol):
 class Socket:
     """The server's end of one WebSocket."""
 
-    def __init__(self, exchange: Exchange, line: Line, session: Session, released: asyncio.Event) -> None:
+    def __init__(self, exchange: Exchange, line: Line, session: Session) -> None:
         self._exchange = exchange
         self._line = line
         self._session = session
-        self._released = released
         self._ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         self._lanes: dict[str, asyncio.Queue[Turn]] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -107,7 +106,7 @@ class Socket:
             await asyncio.sleep(how.first)
             for number, message in enumerate(turn.messages):
                 if number == how.hold:
-                    await self._released.wait()
+                    await self._exchange.released.wait()
                 if number == how.die:
                     await self._cut(how.cut or "fin")
                 await asyncio.sleep(how.delay)
