@@ -1,0 +1,87 @@
+"""Connections: SQLite by path, PostgreSQL by URL; what each needs so that a `kill -9` loses and harms nothing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from peewee import Database, OperationalError, PostgresqlDatabase, SqliteDatabase
+
+from .place import is_postgres, sqlite_path
+
+#: how long a reader or a command waits for a lock, in milliseconds
+BUSY_TIMEOUT = 5_000
+
+
+class StoreError(Exception):
+    """The database cannot be used as it is; the text says in one sentence what is wrong and what to do."""
+
+
+class NewerSchema(StoreError):
+    """The database was made by a later version of usagetap."""
+
+
+def connect(url: str | Path, *, read_only: bool = False, busy_timeout: int = BUSY_TIMEOUT) -> Database:
+    """An open connection to a SQLite file (path or `sqlite:///…`) or a PostgreSQL database (`postgresql://…`).
+
+    A SQLite file that does not exist is made (0600), unless `read_only`. The schema is not looked at: `migrate` does.
+    Raises `StoreError` where there is no database, peewee's or the operating system's error where it cannot be opened.
+    """
+    url = str(url)
+    database = _postgres(url) if is_postgres(url) else _sqlite(sqlite_path(url), read_only, busy_timeout)
+    database.connect()
+    return database
+
+
+def transaction(db: Database) -> AbstractContextManager[Any]:
+    """A transaction for writing. SQLite takes the write lock at once: a lock taken later cannot be waited for."""
+    return db.atomic("IMMEDIATE") if isinstance(db, SqliteDatabase) else db.atomic()
+
+
+def execute_many(db: Database, sql: str, rows: list[tuple[Any, ...]]) -> None:
+    """`sql` (with `?` for each value) once for every row, in one call of the driver: four times as fast as one by one."""
+    if rows:
+        db.connection().cursor().executemany(sql.replace("?", db.param), rows)
+
+
+def _sqlite(path: Path, read_only: bool, busy_timeout: int) -> SqliteDatabase:
+    if read_only:
+        if not path.exists():
+            raise StoreError(f"there is no database at {path}: run the proxy first, or name another with --db")
+        return SqliteDatabase(_read_only_uri(path), timeout=busy_timeout / 1000, uri=True)
+    # made by us before SQLite does, for the mode: the -wal and -shm files take theirs from it
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # NORMAL: a commit survives the death of the process (`kill -9`) without an fsync of its own; what a power failure
+    # can cost is the last commits, never the database
+    pragmas = [("journal_mode", "wal"), ("synchronous", "normal")]
+    return SqliteDatabase(str(path), pragmas=pragmas, timeout=busy_timeout / 1000)
+
+
+def _read_only_uri(path: Path) -> str:
+    # a WAL database needs its -shm file, which cannot be made in a folder that is read-only; nobody writes there either
+    frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    return f"{path.as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
+
+
+def _postgres(url: str) -> PostgresqlDatabase:
+    scheme_less = url.split("://", 1)[1]
+    try:
+        return PostgresqlDatabase(
+            f"postgresql://{scheme_less}", prefer_psycopg3=True, connect_timeout=5, tcp_user_timeout=10_000
+        )
+    except Exception as error:
+        raise StoreError(f"PostgreSQL needs psycopg: pip install 'usagetap[postgres]' ({error})") from error
+
+
+def what_failed(error: BaseException) -> str:
+    """A database error in words for the log, with what to do where there is something to do."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, StoreError):
+        return text
+    if "not a database" in text or "malformed" in text:
+        return f"it is damaged ({text}): move it away, or repair it with `sqlite3 FILE .recover`; it is left as it is"
+    if "locked" in text and isinstance(error, OperationalError):
+        return "another process holds its lock"
+    return text

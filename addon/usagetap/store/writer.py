@@ -1,0 +1,282 @@
+"""The one thread that writes. Hooks hand it records and go on; what becomes of the disk is its affair alone.
+
+The promise: what was put more than 100 ms before a `kill -9` is in the database or in the journal. So a batch waits
+20 ms for company and no longer; pricing has a share of each turn, and what does not fit into it is priced after its row
+is safe; and a locked database is waited for only briefly before the rows go to the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from peewee import Database, InterfaceError, OperationalError
+
+from usagetap.model import Record
+
+from .backing import Backing, Log
+from .journal import JOURNAL_LIMIT, Entry
+from .rows import Row, from_row, snapshot, to_iso, to_row
+from .upsert import write_finish
+
+Finish = Callable[[Record], None]
+Closure = Callable[[Database], object]
+
+#: seconds that a batch waits for company: latency that nobody sees, instead of a transaction for every row
+BATCH_WAIT = 0.02
+#: items per transaction, about ten milliseconds of work
+BATCH_LIMIT = 500
+#: seconds of each turn for pricing and estimating
+FINISH_BUDGET = 0.03
+#: rows that may wait in memory, a few kilobytes each at most; from there on they go to the journal
+QUEUE_LIMIT = 10_000
+#: times that a closure is tried again when the database fails it
+CLOSURE_TRIES = 20
+
+
+class Writer:
+    """Writes records, refusals and small closures of others to the database at `url`, in batches, on its own thread.
+
+    `finish` prices and estimates an ended record before it is written; it runs on the writer's thread, and whatever it
+    raises is logged and costs the row nothing but its price. `log` is called from that thread as well.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        instance: str,
+        finish: Finish | None,
+        log: Log,
+        journal_dir: Path | None = None,
+        queue_limit: int = QUEUE_LIMIT,
+        journal_limit: int = JOURNAL_LIMIT,
+    ) -> None:
+        self._finish = finish
+        self._log = log
+        self._queue_limit = queue_limit
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._backing = Backing(url, instance, log, self._finish_row, journal_dir, journal_limit)
+        self._unfinished: deque[tuple[Record, Finish | None]] = deque()
+        self._closures: deque[_Closure] = deque()
+        self._set_aside: deque[_Item] = deque()
+        self._standing_in = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="usage-writer", daemon=True)
+
+    # called from the proxy's event loop: nothing here waits, or touches the disk
+
+    def start(self) -> None:
+        """Start the thread. What was put before is written too."""
+        self._thread.start()
+
+    def put(self, record: Record, finish: Finish | None = None) -> None:
+        """Write `record` as it is now: once when its request leaves (`open`), once when it has ended.
+
+        `finish` is run before the common one, for what only this record's origin knows.
+        """
+        self._put(_Put(snapshot(record), finish))
+
+    def put_refusal(
+        self, host: str, scope: str, *, refused_at: float, reason: str | None = None, expires_at: float | None = None
+    ) -> None:
+        """Remember that `host` refuses our field, for the model or API version `scope` (empty: altogether)."""
+        expires = None if expires_at is None else to_iso(expires_at)
+        row: Row = {"host": host, "scope": scope, "refused_at": to_iso(refused_at), "expires_at": expires}
+        self._put(Entry(row | {"reason": reason and reason[:500]}, "refusals"))
+
+    def forget_refusals(self, host: str | None = None) -> None:
+        """Forget what `host` has refused, or what anybody has."""
+        where, values = ("", ()) if host is None else (" WHERE host = {}", (host,))
+        self.submit(lambda db: db.execute_sql("DELETE FROM refusals" + where.format(db.param), values))
+
+    def submit(self, closure: Closure) -> None:
+        """Run `closure(database)` on the writer's thread, after what was put before it.
+
+        It opens its own transaction if it needs one, and should be short: rows wait meanwhile. It waits for a database
+        that cannot be written, but is not kept beyond the life of the process.
+        """
+        self._put(_Closure(closure))
+
+    def flush(self, timeout: float) -> bool:
+        """Wait (not in the event loop!) until all that was put before is on disk; whether it is."""
+        done = threading.Event()
+        self._put(done)
+        return done.wait(timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """Write what is queued and end the thread; whether that was done within `timeout` seconds."""
+        self._stopping = True
+        self._queue.put(None)
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def lost(self) -> int:
+        """Rows that were dropped for want of room, in memory and on disk."""
+        return self._backing.lost
+
+    def _put(self, item: _Item) -> None:
+        self._queue.put(item)
+        if self._queue.qsize() >= self._queue_limit and self._standing_in.acquire(blocking=False):
+            threading.Thread(target=self._stand_in, name="usage-writer-stand-in", daemon=True).start()
+
+    # on the writer's thread
+
+    def _run(self) -> None:
+        self._backing.open()
+        while True:
+            try:
+                self._turn(self._gather())
+                if self._stopping and self._queue.empty() and not self._set_aside:
+                    break
+                self._backing.chores()
+            except Exception as error:  # the thread outlives any bug: without it nothing is recorded at all
+                self._log(logging.ERROR, f"usage: the writer stumbled over {error!r}")
+                time.sleep(BATCH_WAIT)
+        self._price_late(until=None)
+        self._run_closures()
+        self._backing.close()
+
+    def _gather(self) -> list[_Item]:
+        items = [self._set_aside.popleft() for _ in range(len(self._set_aside))]
+        if not items:
+            busy = self._unfinished or (self._closures and not self._backing.out)
+            try:
+                items.append(self._queue.get(timeout=0.0 if busy else max(self._backing.idle_for(), 0.001)))
+            except Empty:
+                return []
+        if not self._stopping and self._queue.qsize() < BATCH_LIMIT:
+            time.sleep(BATCH_WAIT)
+        while len(items) < BATCH_LIMIT:
+            try:
+                items.append(self._queue.get_nowait())
+            except Empty:
+                break
+        return items
+
+    def _turn(self, items: Sequence[_Item]) -> None:
+        deadline = time.monotonic() + FINISH_BUDGET
+        entries: list[Entry] = []
+        for item in items:
+            if isinstance(item, _Put):
+                entries.append(self._entry(item, deadline))
+            elif isinstance(item, Entry):
+                entries.append(item)
+            elif isinstance(item, _Closure):
+                self._backing.save(entries)
+                entries = []
+                self._closures.append(item)
+                self._run_closures()
+        self._backing.save(entries)
+        for item in items:
+            if isinstance(item, threading.Event):
+                item.set()
+        self._run_closures()
+        self._price_late(until=deadline)
+
+    def _entry(self, item: _Put, deadline: float) -> Entry:
+        record = item.record
+        if record.status == "open":
+            return Entry(to_row(record))
+        if time.monotonic() < deadline:
+            self._finish_record(record, item.finish)
+            return Entry(to_row(record))
+        if len(self._unfinished) < self._queue_limit:
+            self._unfinished.append((record, item.finish))
+        return Entry(to_row(record), finished=False)
+
+    def _finish_record(self, record: Record, own: Finish | None) -> None:
+        for finish in (own, self._finish):
+            if finish is not None:
+                try:
+                    finish(record)
+                except Exception as error:  # somebody else's code: it may cost the price, never the row
+                    self._log(logging.ERROR, f"usage: pricing {record.flow_id} failed: {error!r}")
+
+    def _finish_row(self, row: Row) -> Row:
+        record = from_row(row)
+        self._finish_record(record, None)
+        return to_row(record)
+
+    def _price_late(self, until: float | None) -> None:
+        """Price what had to be written first; with no rows waiting this is the turn's whole work."""
+        if not self._unfinished or self._backing.out:
+            return
+        taken = []
+        while self._unfinished and (until is None or not taken or time.monotonic() < until):
+            taken.append(self._unfinished.popleft())
+            self._finish_record(*taken[-1])
+        if not self._backing.attempt(lambda db: write_finish(db, [to_row(record) for record, _ in taken])):
+            self._unfinished.extendleft(reversed(taken))
+
+    def _run_closures(self) -> None:
+        while self._closures and not self._backing.out:
+            item = self._closures[0]
+            try:
+                done = self._backing.attempt_closure(item.closure)
+            except (OperationalError, InterfaceError) as error:
+                item.tries += 1
+                if item.tries < CLOSURE_TRIES:
+                    return
+                self._log(logging.ERROR, f"usage: given up after {item.tries} tries: {error}")
+            except Exception as error:  # somebody else's code
+                self._log(logging.ERROR, f"usage: {error!r}")
+            else:
+                if not done:
+                    return
+            self._closures.popleft()
+
+    def _stand_in(self) -> None:
+        """The writer is stuck (a stalled disk, an endless closure) and memory is at its bound: journal in its place.
+
+        Prices come when the journal is read in.
+        """
+        try:
+            while not self._queue.empty():
+                entries: list[Entry] = []
+                while len(entries) < BATCH_LIMIT:
+                    try:
+                        item = self._queue.get_nowait()
+                    except Empty:
+                        break
+                    if isinstance(item, _Put):
+                        entries.append(Entry(to_row(item.record), finished=item.record.status == "open"))
+                    elif isinstance(item, Entry):
+                        entries.append(item)
+                    else:
+                        self._set_aside.append(item)
+                self._backing.spill(entries)
+        finally:
+            self._backing.overflowed = True
+            self._standing_in.release()
+
+
+class _Put:
+    """A record on its way, and the finish that only it has."""
+
+    __slots__ = ("finish", "record")
+
+    def __init__(self, record: Record, finish: Finish | None) -> None:
+        self.record = record
+        self.finish = finish
+
+
+class _Closure:
+    """A closure on its way, and how often the database has failed it."""
+
+    __slots__ = ("closure", "tries")
+
+    def __init__(self, closure: Closure) -> None:
+        self.closure = closure
+        self.tries = 0
+
+
+_Item = _Put | Entry | _Closure | threading.Event | None
