@@ -1,0 +1,210 @@
+"""What a dialect is, and what dialects share.
+
+A dialect is one wire format: a stateless fold from payloads into an `Observation`. It never sees bytes on their way,
+HTTP objects, or a clock. `observe` is total: any JSON in any order, any number of times, and it never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, ClassVar
+
+from usagetap.model import Observation, Request, Transport, Usage
+
+Json = dict[str, Any]
+
+
+class Weight(Enum):
+    """What a frame's bytes say about its worth, before anything is parsed."""
+
+    NOTHING = 0
+    """It cannot change the observation."""
+    LATEST = 1
+    """Only its usage can matter, and a later such frame replaces it: hold the bytes, parse the last one."""
+    PARSE = 2
+    """It may matter: parse it now."""
+
+
+class Dialect:
+    """One wire format. Subclasses set the attributes, `matches` and `observe`; one instance serves every flow."""
+
+    name: ClassVar[str]
+    """The column `dialect`."""
+    takes_include_usage: ClassVar[bool] = False
+    """Whether `stream_options.include_usage` belongs into its requests."""
+    dull_event: ClassVar[re.Pattern[bytes] | None] = None
+    """SSE event names whose payload never tells anything, whatever is in it."""
+    transport_hint: ClassVar[Transport | None] = None
+    """The framing of a stream whose Content-Type and first bytes leave it open (Ollama's NDJSON as JSON)."""
+    cumulative_end: ClassVar[bool] = True
+    """Whether a clean end of body with every choice finished is an end too (Cerebras, Writer send no `[DONE]`)."""
+
+    def matches(self, request: Request) -> bool:
+        """Whether `request` speaks this dialect: by path and body shape, never by host alone."""
+        raise NotImplementedError
+
+    def operation(self, request: Request) -> str:
+        """OTel's `gen_ai.operation.name`."""
+        return "chat"
+
+    def model(self, request: Request) -> str | None:
+        """The model that was asked for; in the body, or in the path."""
+        return request.text("model")
+
+    def streams(self, request: Request) -> bool:
+        """Whether the client asked for a stream."""
+        return isinstance(request.body, dict) and request.body.get("stream") is True
+
+    def weigh(self, frame: bytes) -> Weight:
+        """How much `frame` (raw bytes, SSE field names included) can matter; a byte search, never a parse."""
+        return Weight.PARSE
+
+    def observe(self, seen: Observation, payload: Any) -> None:
+        """Fold one payload into what was seen."""
+        raise NotImplementedError
+
+    def observe_headers(self, seen: Observation, headers: Mapping[str, str]) -> None:
+        """Fold response headers (lower-case names) into what was seen; called once, before any payload."""
+
+    def done(self, seen: Observation) -> None:
+        """The stream said `[DONE]`."""
+        seen.terminal = True
+
+
+def integer(value: Any) -> int | None:
+    """A count as the provider sent it: a whole number from 0 up, also as a float (Titan: `28.0`); else `None`.
+
+    Beyond 2**53 it is no count any more (and beyond 2**63 no database takes it).
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if 0 <= value < 1 << 53 else None
+
+
+def first_integer(source: Mapping[str, Any], *names: str) -> int | None:
+    """The first of `names` that holds a count."""
+    for name in names:
+        value = integer(source.get(name))
+        if value is not None:
+            return value
+    return None
+
+
+def mapping(value: Any) -> Json:
+    """`value` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: Any) -> str | None:
+    """`value` if it is a string with something in it, else `None`."""
+    return value if isinstance(value, str) and value else None
+
+
+def add(*counts: int | None) -> int | None:
+    """The sum of the counts that are known; `None` where none is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def observe_identity(seen: Observation, payload: Json, model: str = "model", response_id: str = "id") -> None:
+    """Take the response id and the model from the first payload that has them (Azure's first frame has them empty)."""
+    seen.response_id = seen.response_id or text(payload.get(response_id))
+    seen.response_model = seen.response_model or text(payload.get(model))
+
+
+def observe_error(seen: Observation, payload: Any) -> bool:
+    """Note an error in any of the shapes that providers use; true if there was one.
+
+    `{"error": {...}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (xAI, Ollama), `{"code", "error"}` (xAI),
+    `{"detail": …}` (FastAPI: vLLM), `{"object": "error", "message": …}` (Mistral), a list of one of these (Gemini).
+    """
+    if isinstance(payload, list) and payload:
+        payload = payload[0]
+    payload = mapping(payload)
+    error = payload.get("error")
+    if isinstance(error, dict):
+        kind = next((error[name] for name in ("type", "code", "status") if error.get(name) not in (None, "")), None)
+        seen.fail(_word(kind), _sentence(error.get("message", error)))
+    elif isinstance(error, str) and error:
+        seen.fail(_word(payload.get("code")), error)
+    elif payload.get("object") == "error" or payload.get("type") == "error":
+        seen.fail(_word(payload.get("code") or payload.get("type")), _sentence(payload.get("message")))
+    else:
+        return False
+    return True
+
+
+def observe_error_body(seen: Observation, payload: Any) -> None:
+    """Note what the body of a 4xx or 5xx says, with shapes that would be no error under a 200."""
+    if observe_error(seen, payload):
+        return
+    payload = mapping(payload)
+    for name in ("message", "Message", "detail", "errors"):
+        if payload.get(name):
+            seen.fail(_word(payload.get("type") or payload.get("__type") or payload.get("code")), _sentence(payload[name]))
+            return
+
+
+def _word(value: Any) -> str | None:
+    return str(value)[:100] if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def _sentence(value: Any) -> str | None:
+    """The message cut at 500 characters (contract.md), whatever its shape."""
+    return None if value is None else str(value)[:500]
+
+
+def details(usage: Json, *names: str) -> Json:
+    """The first of the detail objects `names` that is there and no null."""
+    return next((usage[name] for name in names if isinstance(usage.get(name), dict)), {})
+
+
+def openai_usage(usage: Json) -> Usage:
+    """A `usage` object in OpenAI's words, old (`prompt_tokens`) or new (`input_tokens`), with every provider's additions.
+
+    Reasoning outside the output is recognised by arithmetic, not by host: xAI's chat API says completion + reasoning
+    = total (recorded 41 times of 41), so wherever prompt + completion + reasoning is the total, it is added.
+    """
+    into = details(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+    out = details(
+        usage, "completion_tokens_details", "output_tokens_details", "output_token_details", "completion_token_details"
+    )
+    told = Usage(
+        input_tokens=first_integer(usage, "prompt_tokens", "input_tokens"),
+        output_tokens=first_integer(usage, "completion_tokens", "output_tokens"),
+        total_tokens=integer(usage.get("total_tokens")),
+        cache_read_input_tokens=_cache_read(usage, into),
+        cache_write_input_tokens=_cache_write(usage, into),
+        reasoning_output_tokens=_either(integer(out.get("reasoning_tokens")), integer(usage.get("reasoning_tokens"))),
+        audio_input_tokens=_either(integer(into.get("audio_tokens")), integer(usage.get("audio_prompt_tokens"))),
+        audio_output_tokens=integer(out.get("audio_tokens")),
+        image_input_tokens=integer(into.get("image_tokens")),
+        image_output_tokens=integer(out.get("image_tokens")),
+    )
+    if None not in (told.input_tokens, told.output_tokens, told.total_tokens) and told.reasoning_output_tokens:
+        apart = told.input_tokens + told.output_tokens + told.reasoning_output_tokens  # type: ignore[operator]
+        if apart == told.total_tokens:
+            told.output_tokens = add(told.output_tokens, told.reasoning_output_tokens)
+    return told
+
+
+def _cache_read(usage: Json, into: Json) -> int | None:
+    """Cached input under its many names: OpenAI, DeepSeek, Moonshot and Together, Mistral, Databricks and Vercel."""
+    inside = integer(into.get("cached_tokens"))
+    if inside is not None:
+        return inside
+    return first_integer(
+        usage, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens", "cache_read_input_tokens"
+    )
+
+
+def _cache_write(usage: Json, into: Json) -> int | None:
+    return _either(integer(into.get("cache_write_tokens")), integer(usage.get("cache_creation_input_tokens")))
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first

@@ -1,0 +1,123 @@
+"""OpenAI Chat Completions, and everything that calls itself compatible.
+
+https://platform.openai.com/docs/api-reference/chat-streaming. Where usage is found, all recorded: on a last frame with
+`choices: []` (OpenAI), on the finish frame (Mistral, DeepSeek), after it with choices (OpenRouter), before it (Perplexity),
+on every frame (Databricks, NIM, Hyperbolic: cumulative), inside `choices[0]` (Moonshot), in `x_groq` (Groq).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from usagetap.dialects.base import (
+    Dialect,
+    Json,
+    Weight,
+    mapping,
+    observe_error,
+    observe_identity,
+    openai_usage,
+    text,
+)
+from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
+from usagetap.model import Observation, Request
+
+# Unescaped quotes cannot stand inside a JSON string, so neither pattern can be met in what a model says.
+_TELLS = re.compile(rb'finish_reason"\s*:\s*(?!null)\S|"error"\s*:\s*(?!null)\S|"copilot_usage"|^error:', re.MULTILINE)
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class OpenAIChat(Dialect):
+    """`…/chat/completions`."""
+
+    name = "openai_chat"
+    takes_include_usage = True
+
+    def matches(self, request: Request) -> bool:
+        if request.method != "POST":
+            return False
+        path = request.path.rstrip("/")
+        if path.endswith("/chat/completions"):
+            return True
+        has_messages = isinstance(request.body, dict) and "messages" in request.body
+        # Mistral's agents, gateways' own prefixes; Writer serves chat under /v1/chat (Cohere's v2 has the same shape)
+        return has_messages and (path.endswith("/completions") or path == "/v1/chat")
+
+    def model(self, request: Request) -> str | None:
+        return request.text("model") or _azure_deployment(request.path)
+
+    def weigh(self, frame: bytes) -> Weight:
+        if _TELLS.search(frame):
+            return Weight.PARSE
+        return Weight.LATEST if _USAGE.search(frame) else Weight.NOTHING
+
+    def observe(self, seen: Observation, payload: Any) -> None:
+        observe_error(seen, payload)
+        if not isinstance(payload, dict):
+            return
+        observe_identity(seen, payload)
+        seen.service_tier = text(payload.get("service_tier")) or seen.service_tier
+        choices = payload.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        for position, choice in enumerate(choices):
+            _observe_choice(seen, position, choice)
+        usage = _usage_of(payload, choices)
+        if usage:
+            seen.usage.merge(openai_usage(usage))
+            seen.usage_raw = usage
+            seen.usage_final = seen.finished or not choices
+            observe_cost(seen, usage)
+            seen.service_tier = text(usage.get("service_tier")) or seen.service_tier
+        observe_copilot(seen, payload)
+
+    def observe_headers(self, seen: Observation, headers: Mapping[str, str]) -> None:
+        observe_header(seen, headers)
+
+
+class OpenAICompletions(OpenAIChat):
+    """Legacy `…/completions`: the same frames, with `text` where chat has `delta`."""
+
+    name = "openai_completions"
+
+    def matches(self, request: Request) -> bool:
+        if request.method != "POST" or not request.path.rstrip("/").endswith("/completions"):
+            return False
+        return not (isinstance(request.body, dict) and "messages" in request.body)
+
+    def operation(self, request: Request) -> str:
+        return "text_completion"
+
+    def model(self, request: Request) -> str | None:
+        engine = re.search(r"/engines/([^/]+)/completions$", request.path)  # Copilot's inline completions
+        return super().model(request) or (engine[1] if engine else None)
+
+
+def _observe_choice(seen: Observation, position: int, choice: Any) -> None:
+    if not isinstance(choice, dict):
+        return
+    index = choice.get("index")
+    index = index if isinstance(index, int) and 0 <= index < 1024 else position
+    reason = choice.get("finish_reason")
+    if isinstance(reason, str | int) and reason != "" and not isinstance(reason, bool):
+        seen.finish_reasons[index] = str(reason)[:100]
+    else:
+        seen.finish_reasons.setdefault(index, None)
+
+
+def _usage_of(payload: Json, choices: list[Any]) -> Json:
+    """The usage object of one payload, counted once wherever it stands (Groq sends the same one twice)."""
+    for usage in (
+        payload.get("usage"),
+        mapping(payload.get("x_groq")).get("usage"),
+        *(mapping(choice).get("usage") for choice in choices[:1]),
+    ):
+        if isinstance(usage, dict) and usage:
+            return usage
+    return {}
+
+
+def _azure_deployment(path: str) -> str | None:
+    found = re.search(r"/deployments/([^/]+)/", path)
+    return found[1] if found else None

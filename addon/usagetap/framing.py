@@ -1,0 +1,255 @@
+"""Frames out of bytes, whatever the cut: SSE, NDJSON, a JSON array, one whole document.
+
+Each framing has `feed(chunk)` and `finish()`, both giving complete frames as raw bytes, and `payload(frame)`, the JSON
+text in a frame (`None` where it has none). Memory is bounded by `limit`: a longer frame is skipped, and `oversized` says
+so. Time is linear: bytes are searched once, and a frame in many chunks is joined once. (AWS event stream: `eventstream.py`.)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+# A line ends with CR, LF or CRLF (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream);
+# a frame ends with an empty line. The groups are atomic: CRLF is one line end, never two.
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Framing(Protocol):
+    """How frames are told apart in a body."""
+
+    oversized: bool
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The frames that `chunk` completes."""
+
+    def finish(self) -> list[bytes]:
+        """What is left at the end of the body, as the last frame."""
+
+    def payload(self, frame: bytes) -> bytes | None:
+        """The JSON text in `frame`; `None` where it has none (a comment, a keep-alive)."""
+
+
+class Sse:
+    """Server-sent events. A frame here is raw: from its first byte to the end of its blank line."""
+
+    def __init__(self, limit: int) -> None:
+        self.oversized = False
+        self._limit = limit
+        self._held = bytearray()
+        self._skipping = False
+        self._carriage = False  # a CR was seen: lines need the slower search from then on
+
+    @property
+    def pending(self) -> bool:
+        """Whether an unfinished frame is held."""
+        return bool(self._held)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished frame."""
+        return len(self._held)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        frames = []
+        at = 0
+        while at < len(chunk):
+            frame, at = self.take(chunk, at)
+            if frame:
+                frames.append(frame)
+        return frames
+
+    def take(self, chunk: bytes, at: int) -> tuple[bytes, int]:
+        """The frame that ends first in `chunk` from `at` on, and where the next one begins.
+
+        `b""` and the end of the chunk where none ends; `b""` and its end for one that was too long.
+        """
+        self._carriage = self._carriage or b"\r" in chunk
+        tail = bytes(self._held[-3:])  # a blank line (CRLF CRLF) may have begun in what is held
+        if tail:
+            blank = _BLANK_LINE.search(tail + chunk[at:])
+            end = None if blank is None else at + blank.end() - len(tail)
+        elif self._carriage:
+            blank = _BLANK_LINE.search(chunk, at)
+            end = None if blank is None else blank.end()
+        else:
+            found = chunk.find(b"\n\n", at)
+            end = None if found < 0 else found + 2
+        if end is None:
+            self._hold(chunk[at:])
+            return b"", len(chunk)
+        frame = bytes(self._held) + chunk[at:end] if tail else chunk[at:end]
+        if self._skipping:
+            frame, self._skipping = b"", False
+        self._held.clear()
+        return frame, end
+
+    def finish(self) -> list[bytes]:
+        rest, self._held = bytes(self._held), bytearray()
+        return [rest] if rest.strip() and not self._skipping else []
+
+    def _hold(self, rest: bytes) -> None:
+        self._held += rest
+        if len(self._held) > self._limit or self._skipping:
+            self.oversized = self._skipping = True
+            del self._held[:-3]
+
+    def payload(self, frame: bytes) -> bytes | None:
+        if frame.startswith(b"data: ") and frame.find(b"\n") == len(frame) - 2 and frame.endswith(b"\n\n"):
+            return frame[6:-2]  # the usual frame: one line
+        lines = []
+        for line in _LINE_END.split(frame.removeprefix(_BOM)):
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif name == b"error":
+                # llama.cpp before PR #16109 writes a stream's error as a field of its own: `error: {"code":500,…}`
+                lines.append(b'{"error":' + value + b"}")
+        return b"\n".join(lines) if lines else None
+
+
+class Ndjson:
+    """One JSON text a line."""
+
+    def __init__(self, limit: int) -> None:
+        self.oversized = False
+        self._limit = limit
+        self._held = bytearray()
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            self._hold(chunk)
+            return []
+        lines = (bytes(self._held) + chunk[:end]).split(b"\n")
+        if self._skipping:
+            self._skipping = False
+            del lines[0]  # the end of the line that was too long
+        self._held.clear()
+        self._hold(chunk[end + 1 :])
+        return [line for line in lines if line.strip()]
+
+    def finish(self) -> list[bytes]:
+        rest, self._held = bytes(self._held), bytearray()
+        return [rest] if rest.strip() else []
+
+    def _hold(self, rest: bytes) -> None:
+        if not self._skipping:
+            self._held += rest
+            if len(self._held) > self._limit:
+                self.oversized = self._skipping = True
+                self._held.clear()
+
+    def payload(self, frame: bytes) -> bytes | None:
+        return frame
+
+
+class JsonArray:
+    """The elements of a top-level JSON array as they arrive (Gemini without `alt=sse`: pretty-printed, piece by piece)."""
+
+    _TOKEN = re.compile(rb'[\[\]{}"]')
+    _IN_STRING = re.compile(rb'[\\"]')
+
+    def __init__(self, limit: int) -> None:
+        self.oversized = False
+        self._limit = limit
+        self._held = bytearray()
+        self._scanned = 0
+        self._depth = 0
+        self._start = -1  # where the element begins in _held
+        self._in_string = False
+        self._escaped = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        self._held += chunk
+        frames: list[bytes] = []
+        while (at := self._next()) is not None:
+            self._step(at, frames)
+        self._drop_seen()
+        return frames
+
+    def _next(self) -> int | None:
+        """Where the next bracket or quote outside a string is; `None` at the end of what has arrived."""
+        if self._in_string and not self._leave_string():
+            return None
+        found = self._TOKEN.search(self._held, self._scanned)
+        self._scanned = found.end() if found else len(self._held)
+        return found.start() if found else None
+
+    def _leave_string(self) -> bool:
+        """Move behind the closing quote; an escape that the cut split is remembered."""
+        while self._scanned < len(self._held):
+            if self._escaped:
+                self._escaped = False
+                self._scanned += 1
+                continue
+            found = self._IN_STRING.search(self._held, self._scanned)
+            if found is None:
+                break
+            self._scanned = found.end()
+            if found[0] == b'"':
+                self._in_string = False
+                return True
+            self._escaped = True
+        else:
+            return False
+        self._scanned = len(self._held)
+        return False
+
+    def _step(self, at: int, frames: list[bytes]) -> None:
+        token = self._held[at]
+        if token == 0x22:
+            self._in_string = True
+        elif token in b"[{":
+            self._depth += 1
+            if self._depth == 2 and token == 0x7B:
+                self._start = at
+        else:
+            self._depth -= 1
+            if self._depth == 1 and self._start >= 0:
+                frames.append(bytes(self._held[self._start : at + 1]))
+                self._start = -1
+
+    def _drop_seen(self) -> None:
+        """Forget what no frame needs; an element over the limit is forgotten and passed over."""
+        if self._start >= 0 and len(self._held) - self._start > self._limit:
+            self.oversized = True
+            self._start = -1
+        done = self._scanned if self._start < 0 else self._start
+        del self._held[:done]
+        self._scanned -= done
+        self._start = 0 if self._start >= 0 else -1
+
+    def finish(self) -> list[bytes]:
+        self._held.clear()
+        return []
+
+    def payload(self, frame: bytes) -> bytes | None:
+        return frame
+
+
+class Document:
+    """The whole body is one frame."""
+
+    def __init__(self, limit: int) -> None:
+        self.oversized = False
+        self._limit = limit
+        self._held = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        if not self.oversized:
+            self._held += chunk
+            if len(self._held) > self._limit:
+                self.oversized = True
+                self._held.clear()
+        return []
+
+    def finish(self) -> list[bytes]:
+        rest, self._held = bytes(self._held), bytearray()
+        return [rest] if rest.strip() else []
+
+    def payload(self, frame: bytes) -> bytes | None:
+        return frame.removeprefix(_BOM)

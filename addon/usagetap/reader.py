@@ -1,0 +1,333 @@
+"""One response body, read as it passes: encoding, framing, JSON, dialect.
+
+    reader = Reader(dialect, content_type=…, content_encoding=…)
+    reader.feed(chunk) …            # or: flow.response.stream = reader.tap(on_failure)
+    reader.finish(complete=True)    # then reader.seen, reader.frames, reader.chunks, …
+
+Memory per stream is bounded: one unfinished frame (`frame_limit`), one held frame, and what `on_ordinary` is owed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from usagetap.dialects.base import Dialect, Weight, observe_error_body
+from usagetap.encoding import DecodeError, Decoder, codings, sniff
+from usagetap.eventstream import EventStream, EventStreamError
+from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
+from usagetap.model import Observation, Transport
+from usagetap.skim import Skim, shape_of
+
+FRAME_LIMIT = 16 << 20
+HEAD_LIMIT = 1024
+"""Blank bytes that may precede a body (OpenRouter and DeepSeek keep a connection alive with them) before it is judged."""
+FIRST_FRAMES = 8
+"""Frames that are parsed whatever their weight while the response's id or model is unknown (Azure's first has neither)."""
+BATCH = 256
+"""Ordinary chunks counted together: what keeps the cost of one at three comparisons and an append."""
+
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
+_LONGEST_START = 6
+_NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/stream+json")
+_EVENT_STREAM = "application/vnd.amazon.eventstream"
+
+type Watch = Callable[[Sequence[bytes]], None]
+
+
+class Reader:
+    """Reads one response body into `seen`. After a failure it is blind (`broken` says why) and goes on counting bytes."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        content_type: str = "",
+        content_encoding: str | None = None,
+        http_status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+        frame_limit: int = FRAME_LIMIT,
+        watch: Watch | None = None,
+    ) -> None:
+        self.dialect = dialect
+        self.seen = Observation()
+        self.transport: Transport | None = None
+        self.frames = 0
+        self.broken: str | None = None
+        self._chunks = self._body_bytes = self._learned = 0
+        self._http_status = http_status
+        self._stream = stream
+        self._content_type = content_type.partition(";")[0].strip().lower()
+        self._frame_limit = frame_limit
+        self._watch = watch
+        self._framing: Framing | None = None
+        self._sse: Sse | None = None
+        self._head = b""
+        self._skim = Skim()
+        self._ordinary: list[bytes] = []
+        self._latest: bytes | None = None
+        self._decoder: Decoder | None = None
+        self._finished = False
+        self._codings = codings(content_encoding)
+        self._wire = self._begin
+        self._plain = self._undecided
+        dialect.observe_headers(self.seen, headers or {})
+
+    def __repr__(self) -> str:
+        return f"<Reader {self.dialect.name} {self._wire.__name__.strip('_')}/{self._plain.__name__.strip('_')} {self.frames} frames>"
+
+    @property
+    def truncated(self) -> bool:
+        """Whether something was too large, or too broken, to be read."""
+        return self.broken is not None or (self._framing is not None and self._framing.oversized)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks fed so far."""
+        self._settle()
+        return self._chunks
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes fed so far, as they were on the wire."""
+        self._settle()
+        return self._body_bytes
+
+    def tap(self, on_failure: Callable[[Exception], None]) -> Callable[[bytes], bytes]:
+        """A callable for `flow.response.stream`: reads each chunk, returns it as it came, whatever happens.
+
+        The usual chunk is one ordinary frame: proved by three comparisons, counted later with others.
+        """
+        skim, ordinary, feed = self._skim, self._ordinary, self.feed
+        append = ordinary.append
+
+        def tap(chunk: bytes) -> bytes:
+            try:
+                head, stop, tail, padded, _ = skim.open
+                if (
+                    chunk.startswith(head)
+                    and chunk.find(stop, len(head)) == len(chunk) - len(tail)
+                    and chunk.endswith(tail)
+                    and not padded
+                    and len(ordinary) < BATCH
+                ):
+                    append(chunk)
+                else:
+                    feed(chunk)
+            except Exception as error:  # the one promise: whatever is wrong with us, the traffic goes on
+                self._latest = None
+                self.blind(f"{type(error).__name__} while reading")
+                on_failure(error)
+            return chunk
+
+        return tap
+
+    def feed(self, chunk: bytes) -> None:
+        """Read one chunk of the body, as it was on the wire."""
+        self._settle()
+        self._chunks += 1
+        self._body_bytes += len(chunk)
+        self._wire(chunk)
+
+    def finish(self, *, complete: bool) -> None:
+        """The body has ended, cleanly (`complete`) or cut. Any number of times; only the first counts."""
+        if self._finished:
+            return
+        self._finished = True
+        self._settle()
+        if self._framing is None and self._head.strip() and self.broken is None:
+            self._choose(self._head)(self._head)
+        if self._framing is not None and self.broken is None:
+            for frame in self._framing.finish():
+                self._read_frame(frame)
+        self.peek()
+        if complete and self.transport == "json" and self.seen.usage_raw is not None:
+            self.seen.usage_final = True
+        self.blind("finished")
+
+    def peek(self) -> Observation:
+        """What is known by now, a held usage frame included; for those who watch a stream while it runs."""
+        if self._latest is not None:
+            frame, self._latest = self._latest, None
+            self._observe(frame)
+        return self.seen
+
+    def blind(self, why: str) -> None:
+        """Read no more of this body; what was seen stays."""
+        if not self._finished:
+            self.broken = self.broken or why
+        self._skim.shut()
+        self._wire = self._ignore
+
+    def _settle(self) -> None:
+        """Count the ordinary chunks that the tap has put aside."""
+        ordinary = self._ordinary
+        if ordinary:
+            self._chunks += len(ordinary)
+            self.frames += len(ordinary)
+            self._body_bytes += sum(map(len, ordinary))
+            if self._watch is not None:
+                self._watch(ordinary)
+            ordinary.clear()
+
+    # -- states of the wire: each takes the next chunk as it came
+
+    def _begin(self, chunk: bytes) -> None:
+        """First bytes: which codings, by header, else by magic number."""
+        self._head += chunk
+        if len(self._head) < 4 and not self._codings and b"\x1f\x8b\x08".startswith(self._head[:3]):
+            return
+        chunk, self._head = self._head, b""
+        names = self._codings or sniff(chunk)
+        try:
+            self._decoder = Decoder(names) if names else None
+        except DecodeError as error:
+            self.blind(str(error))
+            return
+        self._wire = self._encoded if self._decoder else self._identity
+        self._wire(chunk)
+
+    def _identity(self, chunk: bytes) -> None:
+        if self._watch is not None:
+            self._watch([chunk])
+        self._plain(chunk)
+
+    def _encoded(self, chunk: bytes) -> None:
+        assert self._decoder is not None
+        try:
+            for piece in self._decoder.feed(chunk):
+                self._identity(piece)
+        except DecodeError as error:
+            self.blind(str(error))
+
+    def _ignore(self, chunk: bytes) -> None:
+        """Broken or finished: bytes are counted only."""
+
+    # -- states of the plain text: framing unknown, SSE, any other
+
+    def _undecided(self, chunk: bytes) -> None:
+        self._head += chunk
+        if len(self._head.lstrip(_BLANK)) < _LONGEST_START and len(self._head) < HEAD_LIMIT:
+            return
+        chunk, self._head = self._head, b""
+        self._choose(chunk)(chunk)
+
+    def _choose(self, head: bytes) -> Callable[[bytes], None]:
+        """Settle the framing by Content-Type and first bytes; returns the state that reads from now on."""
+        start = head.lstrip(_BLANK)
+        self.transport = transport = self._transport(start)
+        if transport == "sse":
+            self._framing = self._sse = Sse(self._frame_limit)
+            self._plain = self._events
+        else:
+            self._framing = _FRAMINGS[transport](self._frame_limit)
+            self._plain = self._framed
+        return self._plain
+
+    def _transport(self, start: bytes) -> Transport:
+        if self._content_type == _EVENT_STREAM:
+            return "eventstream"
+        if start.startswith(_SSE_STARTS):
+            return "sse"
+        if self._content_type in _NDJSON_TYPES:
+            return "ndjson"
+        if self._content_type == "text/event-stream":  # Gemini answers errors as plain JSON under this type
+            return "json" if start.startswith((b"{", b"[")) else "sse"
+        hint = self.dialect.transport_hint if self._stream else None
+        if hint == "json_array":
+            return "json_array" if start.startswith(b"[") else "json"
+        return hint or "json"
+
+    def _events(self, chunk: bytes) -> None:
+        sse, skim = self._sse, self._skim
+        assert sse is not None
+        at = 0
+        while at < len(chunk):
+            if not sse.pending:
+                at, passed = skim.past(chunk, at)
+                self.frames += passed
+                if at == len(chunk):
+                    break
+            frame, at = sse.take(chunk, at)
+            if frame:
+                self._read_event(frame)
+        if sse.pending or self._decoder is not None:
+            skim.shut()
+        else:
+            skim.unshut()
+
+    def _framed(self, chunk: bytes) -> None:
+        assert self._framing is not None
+        try:
+            for frame in self._framing.feed(chunk):
+                self._read_frame(frame)
+        except EventStreamError as error:
+            self.blind(str(error))
+
+    # -- frames
+
+    def _read_event(self, frame: bytes) -> None:
+        """An SSE frame that is not of a known shape; comments and blank lines are none."""
+        if frame[0] in b":\r\n" and b"\ndata" not in frame and b"\rdata" not in frame:
+            return
+        if self._read_frame(frame) is Weight.NOTHING and self._learned < 32 + self.frames // 16:
+            shape = shape_of(frame, self.dialect.dull_event)
+            if shape is not None:
+                self._learned += 1
+                self._observe(frame)  # the first of its shape may be the first of its choice
+                self._skim.learn(shape)
+
+    def _read_frame(self, frame: bytes) -> Weight:
+        self.frames += 1
+        weight = Weight.PARSE if self.transport == "json" else self.dialect.weigh(frame)
+        unknown = self.seen.response_id is None or self.seen.response_model is None
+        if weight is Weight.PARSE or (unknown and self.frames <= FIRST_FRAMES) or _DONE in frame[-_DONE_TAIL:]:
+            self.peek()
+            self._observe(frame)
+        elif weight is Weight.LATEST:
+            self._latest = frame
+        return weight
+
+    def _observe(self, frame: bytes) -> None:
+        assert self._framing is not None
+        payload = self._framing.payload(frame)
+        if payload is None:
+            return
+        if payload.strip() == _DONE:
+            self.dialect.done(self.seen)
+            return
+        try:
+            told = _parse(payload)
+        except ValueError:
+            return  # not JSON: garbage, or a frame that the end of the body cut
+        self.dialect.observe(self.seen, told)
+        if self._http_status >= 400:
+            observe_error_body(self.seen, told)
+        elif self.transport == "json" and not self.seen.background:
+            self.seen.terminal = True
+
+
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+_DONE = b"[DONE]"
+_DONE_TAIL = 16
+_FRAMINGS: dict[Transport, Callable[[int], Framing]] = {
+    "json": Document,
+    "ndjson": Ndjson,
+    "json_array": JsonArray,
+    "eventstream": EventStream,
+}
+
+
+def _parse(payload: bytes) -> Any:
+    """JSON, also with what orjson refuses and providers send: NaN, invalid UTF-8, lone surrogates. Else `ValueError`."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(payload.decode("utf-8", "replace"))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
