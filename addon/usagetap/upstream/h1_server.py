@@ -197,5 +197,6 @@ async def serve_h1(line: Line, serve: Serve, upgrade: Callable[[Exchange, Line],
         wire = Http1Wire(line)
         stayed = await until_gone(line, serve(exchange, wire))
         exchange.end("complete" if stayed else "client_gone")
-        if not stayed or not wire.reusable:
+        last = (exchange.header("connection") or "").lower() == "close" or exchange.version == "1.0"
+        if last or not stayed or not wire.reusable:
             return

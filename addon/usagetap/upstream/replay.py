@@ -71,7 +71,8 @@ def read_folder(folder: Path) -> Capture:
 def read_record(record: dict[str, Any]) -> Capture:
     """One line of a corpus."""
     if "messages" in record:
-        said = tuple((message["dir"] == "received", _message(message)) for message in record["messages"])
+        messages = (message for message in record["messages"] if message["kind"] == "message")
+        said = tuple((message["dir"] == "received", message["data"]) for message in messages)
         return Capture(id=record["id"], status=101, messages=said)
     body = base64.b64decode(record["body_b64"]) if "body_b64" in record else (record.get("body") or "").encode()
     return Capture(
@@ -82,13 +83,6 @@ def read_record(record: dict[str, Any]) -> Capture:
         headers=list((record.get("usage_headers") or {}).items()),
         stream=bool(record.get("stream")),
     )
-
-
-def _message(message: dict[str, Any]) -> Message:
-    data = message["data"]
-    if message["kind"] == "binary":
-        return base64.b64decode(data)
-    return data if isinstance(data, str) else json.dumps(data)
 
 
 def _streams(content_type: str | None) -> bool:
