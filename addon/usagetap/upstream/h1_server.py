@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
 
 from usagetap.upstream.exchange import Exchange, Headers
 
@@ -160,32 +162,33 @@ def head_bytes(status: int, headers: Headers) -> bytes:
     return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n{lines}\r\n".encode("latin-1")
 
 
-async def until_gone(line: Line, answering: Awaitable[None]) -> bool:
+async def until_gone(line: Line, answering: Coroutine[Any, Any, None]) -> bool:
     """Await an answer for as long as the client listens; False if it hung up first (a half-closed client counts as
     gone, as every proxy in between would have it)."""
-    work = asyncio.ensure_future(answering)
-    while not work.done():
-        listening = asyncio.ensure_future(line.fill())
-        await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if not listening.done():
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-        elif not listening.result() and not work.done():
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+    async with AsyncExitStack() as ended:
+        work = asyncio.create_task(answering)
+        ended.push_async_callback(_cancel, work)
+        while not work.done():
+            listening = asyncio.create_task(line.fill())
+            try:
+                await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
+                if listening.done() and not listening.result() and not work.done():
+                    return False
+            finally:
+                await _cancel(listening)
+        try:
+            work.result()
+        except OSError:
             return False
-    return await _finished(work)
+        return True
 
 
-async def _finished(work: asyncio.Future[None]) -> bool:
-    try:
-        await work
-    except OSError:
-        return False
-    return True
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
-Serve = Callable[[Exchange, Http1Wire], Awaitable[None]]
+Serve = Callable[[Exchange, Http1Wire], Coroutine[Any, Any, None]]
 
 
 async def serve_h1(line: Line, serve: Serve, upgrade: Callable[[Exchange, Line], Awaitable[None]]) -> None:
@@ -195,8 +198,11 @@ async def serve_h1(line: Line, serve: Serve, upgrade: Callable[[Exchange, Line],
             await upgrade(exchange, line)
             return
         wire = Http1Wire(line)
-        stayed = await until_gone(line, serve(exchange, wire))
-        exchange.end("complete" if stayed else "client_gone")
+        try:
+            stayed = await until_gone(line, serve(exchange, wire))
+            exchange.end("complete" if stayed else "client_gone")
+        finally:
+            exchange.end("cut")  # by the server's end
         last = (exchange.header("connection") or "").lower() == "close" or exchange.version == "1.0"
         if last or not stayed or not wire.reusable:
             return

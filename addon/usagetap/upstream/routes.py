@@ -126,7 +126,7 @@ class Provider:
             return json_answer(refused[1], asked.how, refused[0])
         events = list(response_events(generate(asked.how), model=asked.model))
         response = events[-1]["response"]
-        if len(self._responses) >= REMEMBERED:
+        while len(self._responses) >= REMEMBERED:
             del self._responses[next(iter(self._responses))]
         self._responses[response["id"]] = events
         if asked.streams:

@@ -77,6 +77,11 @@ def ask_fixture() -> Callable[..., Raw]:
     return ask
 
 
+@pytest.fixture(name="read_all")
+def read_all_fixture() -> Callable[..., Raw]:
+    return read_all
+
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
     with running_upstream() as running:
