@@ -1,0 +1,250 @@
+"""`usagetap report`: totals by period and group, as a table for people and as JSON or CSV for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from typing import Any
+
+from usagetap.headline import clean, money, tokens
+from usagetap.report.table import Column, Table, bar, paint
+from usagetap.store.aggregate import COUNTS, TOKENS, Totals
+from usagetap.store.periods import PeriodName
+
+#: the verbs of `usagetap report` -> the store's period, and the heading of its column
+VERBS: dict[str, tuple[PeriodName | None, str]] = {
+    "daily": ("day", "day"),
+    "weekly": ("week", "week"),
+    "monthly": ("month", "month"),
+    "total": (None, ""),
+}
+_BAR = 8
+_LABEL = 11
+_DOUBTS = ("unpriced", "missing", "estimated")
+_NAMED_MODELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a report says, before it is laid out."""
+
+    verb: str
+    by: tuple[str, ...]
+    timezone: tzinfo
+    since: datetime | None
+    until: datetime | None
+    lines: Sequence[Totals]
+    unpriced: dict[str, int] = field(default_factory=dict)
+    """Responses without a price, by model."""
+
+    @property
+    def total(self) -> Totals:
+        """All lines as one."""
+        total = Totals()
+        for line in self.lines:
+            total.add(line)
+        return total
+
+    @property
+    def currencies(self) -> list[str]:
+        """Every currency that occurs, dollars first."""
+        found = {name for line in self.lines for name in (*line.cost, *line.estimated_cost)}
+        return sorted(found, key=lambda name: (name != "USD", name))
+
+
+def render(summary: Summary, width: int, *, colour: bool) -> list[str]:
+    """The report as lines of at most `width` cells."""
+    head = [paint(_title(summary), "bold", colour=colour), ""]
+    if not summary.lines:
+        return [*head, "Nothing was recorded in this time."]
+    lines, dropped = _table(summary).render(width, colour=colour)
+    notes = [line for label, text in _coverage(summary, dropped) for line in _note(label, text, width, colour=colour)]
+    return [*head, *lines, "", *notes]
+
+
+def _title(summary: Summary) -> str:
+    parts = ["Usage" + (f" by {', '.join(summary.by)}" if summary.by else "")]
+    if summary.verb != "total":
+        parts.append(summary.verb)
+    if summary.since:
+        parts.append(f"since {_moment(summary.since)}")
+    if summary.until:
+        parts.append(f"until {_moment(summary.until)}")
+    return " · ".join([*parts, str(summary.timezone).removeprefix("Etc/")])
+
+
+def _moment(when: datetime) -> str:
+    return f"{when:%Y-%m-%d}" if not (when.hour or when.minute) else f"{when:%Y-%m-%d %H:%M}"
+
+
+def _table(summary: Summary) -> Table:
+    total = summary.total
+    period = VERBS[summary.verb][1]
+    estimated = bool(total.estimated_cost)
+    table = Table(
+        [
+            *([Column(period, align="left", style="cyan")] if period else []),
+            *(Column(name, align="left") for name in summary.by),
+            *_NUMBERS,
+            *([Column("estimated", "est.", rank=1, style="dim")] if estimated else []),
+            *([Column("", align="left", rank=9, style="blue")] if len(summary.lines) > 1 else []),
+        ]
+    )
+    digits = _digits(summary.lines)
+    ordered = _ordered(summary, total)
+    weights = [_weight(line, total) for line in ordered]
+    shown = ""
+    for line, weight in zip(ordered, weights, strict=True):
+        labels = [] if not period else ["" if line.period == shown else line.period or ""]
+        shown = line.period or ""
+        labels += [line.keys.get(name) or "–" for name in summary.by]
+        bars = [bar(weight, max(weights), _BAR)] if len(summary.lines) > 1 else []
+        table.rows.append([*labels, *_numbers(line, digits, estimated), *bars])
+    labels = ["total"] + [""] * (bool(period) + len(summary.by) - 1)
+    if len(summary.lines) > 1 and (period or summary.by):
+        table.totals = [*labels, *_numbers(total, digits, estimated), ""]
+    return table
+
+
+def _ordered(summary: Summary, total: Totals) -> list[Totals]:
+    """Periods in order; within one the dearest first."""
+    return sorted(summary.lines, key=lambda line: (line.period or "", -_weight(line, total), -line.requests))
+
+
+_NUMBERS = (
+    Column("requests", "reqs"),
+    Column("input", "in"),
+    Column("cache read", "cached", rank=6),
+    Column("cache write", "written", rank=7),
+    Column("output", "out"),
+    Column("reasoning", "reason", rank=8),
+    Column("aborted", "abort", rank=3, style="yellow"),
+    Column("errors", "err", rank=2, style="red"),
+    Column("unpriced", "unpr", rank=4, style="yellow"),
+    Column("cost", style="green"),
+)
+
+
+def _numbers(line: Totals, digits: int, estimated: bool) -> list[str]:
+    cells = [
+        f"{line.requests:,}",
+        *(
+            "–" if count is None else tokens(count)
+            for count in (
+                line.input_tokens,
+                line.cache_read_input_tokens,
+                line.cache_write_input_tokens,
+                line.output_tokens,
+                line.reasoning_output_tokens,
+            )
+        ),
+        f"{line.aborted:,}",
+        f"{line.errors:,}",
+        f"{line.unpriced:,}",
+        _costs(line.cost, digits),
+    ]
+    return [*cells, _costs(line.estimated_cost, digits, "~")] if estimated else cells
+
+
+def _costs(costs: dict[str, Decimal], digits: int | None, mark: str = "") -> str:
+    ordered = sorted(costs.items(), key=lambda item: (item[0] != "USD", item[0]))
+    return " + ".join(mark + money(amount, currency, digits=digits) for currency, amount in ordered) or "–"
+
+
+def _digits(lines: Sequence[Totals]) -> int:
+    """How many digits behind the point say something about these amounts: 2 for tens of dollars, up to 6."""
+    largest = max((amount for line in lines for amount in line.cost.values()), default=Decimal(0))
+    return 2 if largest >= 10 else 4 if largest >= Decimal("0.01") else 6
+
+
+def _weight(line: Totals, total: Totals) -> Decimal:
+    """What a line's bar shows: its cost, or its tokens where nothing is priced (or not in one currency)."""
+    if len(total.cost) == 1:
+        return next(iter(line.cost.values()), Decimal(0))
+    return Decimal((line.input_tokens or 0) + (line.output_tokens or 0))
+
+
+def _coverage(summary: Summary, dropped: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What the numbers do not cover: a word and a sentence each."""
+    total = summary.total
+    if total.unpriced:
+        yield "unpriced", f"{_responses(total.unpriced)} not in the cost: {_named(summary.unpriced)}"
+    if total.missing:
+        yield "missing", f"{_responses(total.missing)} ended without usage: tokens and cost unknown"
+    if total.estimated_cost or total.estimated_input_tokens or total.estimated_output_tokens:
+        amount = f", {_costs(total.estimated_cost, None, '~')}" if total.estimated_cost else ""
+        counted = f"~{total.estimated_input_tokens or 0:,} in, ~{total.estimated_output_tokens or 0:,} out{amount}"
+        yield "estimated", f"{counted}: counted by us where the provider's word never came, in no other column"
+    if total.duplicates:
+        yield "repeated", f"{_responses(total.duplicates)} fetched again, counted once"
+    if total.still_open:
+        yield "open", f"{_responses(total.still_open)} not yet ended"
+    if not (total.unpriced or total.missing or total.estimated or total.still_open):
+        yield "complete", "every response is counted and priced" if total.cost else "every response is counted"
+    hidden = [heading for heading in dropped if heading]
+    if hidden:
+        yield "no room", f"for {', '.join(hidden)}: a wider terminal, --json or --csv have them"
+
+
+def _responses(count: int) -> str:
+    return f"{count:,} response{'' if count == 1 else 's'}"
+
+
+def _named(models: dict[str, int]) -> str:
+    """`llama3 (8), qwen3 (4), 2 more models`."""
+    ordered = sorted(models.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{clean(model)} ({count:,})" for model, count in ordered[:_NAMED_MODELS]]
+    rest = len(ordered) - _NAMED_MODELS
+    return (
+        ", ".join([*named, *([f"{rest} more model{'' if rest == 1 else 's'}"] if rest > 0 else [])]) or "no model named"
+    )
+
+
+def _note(label: str, text: str, width: int, *, colour: bool) -> list[str]:
+    import textwrap
+
+    folded = textwrap.wrap(text, max(width - _LABEL, 20), break_long_words=False, break_on_hyphens=False)
+    head = paint(f"{label:<{_LABEL}}", "yellow" if label in _DOUBTS else "dim", colour=colour)
+    return [head + folded[0], *(" " * _LABEL + line for line in folded[1:])]
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """The report as plain data; money as decimal text by currency."""
+    return {
+        "report": summary.verb,
+        "by": list(summary.by),
+        "timezone": str(summary.timezone),
+        "since": summary.since.isoformat() if summary.since else None,
+        "until": summary.until.isoformat() if summary.until else None,
+        "rows": [_plain(summary, line) for line in summary.lines],
+        "total": _plain(summary, summary.total, keys=False),
+        "unpriced_models": summary.unpriced,
+    }
+
+
+def _plain(summary: Summary, line: Totals, *, keys: bool = True) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if keys and VERBS[summary.verb][1]:
+        row[VERBS[summary.verb][1]] = line.period
+    if keys:
+        row |= {name: line.keys.get(name) for name in summary.by}
+    row |= {name: getattr(line, name) for name in (*COUNTS, *TOKENS)}
+    row["cost"] = {currency: f"{amount:f}" for currency, amount in line.cost.items()}
+    row["estimated_cost"] = {currency: f"{amount:f}" for currency, amount in line.estimated_cost.items()}
+    return row
+
+
+def as_rows(summary: Summary) -> tuple[list[str], list[list[Any]]]:
+    """The report as a heading and flat rows for CSV: a cost column for each currency."""
+    currencies = summary.currencies or ["USD"]
+    plain = [_plain(summary, line) for line in summary.lines]
+    period = VERBS[summary.verb][1]
+    names = [*([period] if period else []), *summary.by, *COUNTS, *TOKENS]
+    heading = [*names, *(f"{kind}_{currency}" for kind in ("cost", "estimated_cost") for currency in currencies)]
+    rows = [
+        [*(row[name] for name in names), *(row[kind].get(c) for kind in ("cost", "estimated_cost") for c in currencies)]
+        for row in plain
+    ]
+    return heading, rows
