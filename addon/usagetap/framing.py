@@ -21,6 +21,8 @@ class Framing(Protocol):
     """How frames are told apart in a body."""
 
     oversized: bool
+    broken: str | None
+    """Why nothing more can be told apart (AWS event stream: a wrong CRC)."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The frames that `chunk` completes."""
@@ -37,6 +39,7 @@ class Sse:
 
     def __init__(self, limit: int) -> None:
         self.oversized = False
+        self.broken: str | None = None
         self._limit = limit
         self._held = bytearray()
         self._skipping = False
@@ -115,6 +118,7 @@ class Ndjson:
 
     def __init__(self, limit: int) -> None:
         self.oversized = False
+        self.broken: str | None = None
         self._limit = limit
         self._held = bytearray()
         self._skipping = False
@@ -155,6 +159,7 @@ class JsonArray:
 
     def __init__(self, limit: int) -> None:
         self.oversized = False
+        self.broken: str | None = None
         self._limit = limit
         self._held = bytearray()
         self._scanned = 0
@@ -236,6 +241,7 @@ class Document:
 
     def __init__(self, limit: int) -> None:
         self.oversized = False
+        self.broken: str | None = None
         self._limit = limit
         self._held = bytearray()
 

@@ -17,7 +17,7 @@ import orjson
 
 from usagetap.dialects.base import Dialect, Weight, observe_error_body
 from usagetap.encoding import DecodeError, Decoder, codings, sniff
-from usagetap.eventstream import EventStream, EventStreamError
+from usagetap.eventstream import EventStream
 from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
 from usagetap.model import Observation, Transport
 from usagetap.skim import Skim, shape_of
@@ -262,11 +262,10 @@ class Reader:
 
     def _framed(self, chunk: bytes) -> None:
         assert self._framing is not None
-        try:
-            for frame in self._framing.feed(chunk):
-                self._read_frame(frame)
-        except EventStreamError as error:
-            self.blind(str(error))
+        for frame in self._framing.feed(chunk):
+            self._read_frame(frame)
+        if self._framing.broken:
+            self.blind(self._framing.broken)
 
     # -- frames
 
