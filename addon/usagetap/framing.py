@@ -12,7 +12,7 @@ from typing import Protocol
 
 # A line ends with CR, LF or CRLF (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream);
 # a frame ends with an empty line. The groups are atomic: CRLF is one line end, never two.
-_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
@@ -72,10 +72,10 @@ class Sse:
         self._carriage = self._carriage or b"\r" in chunk
         tail = bytes(self._held[-3:])  # a blank line (CRLF CRLF) may have begun in what is held
         if tail:
-            blank = _BLANK_LINE.search(tail + chunk[at:])
+            blank = BLANK_LINE.search(tail + chunk[at:])
             end = None if blank is None else at + blank.end() - len(tail)
         elif self._carriage:
-            blank = _BLANK_LINE.search(chunk, at)
+            blank = BLANK_LINE.search(chunk, at)
             end = None if blank is None else blank.end()
         else:
             found = chunk.find(b"\n\n", at)

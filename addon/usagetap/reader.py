@@ -58,6 +58,8 @@ class Reader:
         self.transport: Transport | None = None
         self.frames = 0
         self.broken: str | None = None
+        self.opaque = False
+        """The body is no JSON and no stream: audio, subtitles, a page of HTML."""
         self._chunks = self._body_bytes = self._learned = 0
         self._http_status = http_status
         self._stream = stream
@@ -128,6 +130,8 @@ class Reader:
 
     def feed(self, chunk: bytes) -> None:
         """Read one chunk of the body, as it was on the wire."""
+        if not chunk:
+            return
         self._settle()
         self._chunks += 1
         self._body_bytes += len(chunk)
@@ -220,7 +224,10 @@ class Reader:
         """Settle the framing by Content-Type and first bytes; returns the state that reads from now on."""
         start = head.lstrip(_BLANK)
         self.transport = transport = self._transport(start)
-        if transport == "sse":
+        if transport == "json" and not start.startswith((b"{", b"[", b'"')):
+            self.opaque = True
+            self._plain = self._ignore
+        elif transport == "sse":
             self._framing = self._sse = Sse(self._frame_limit)
             self._plain = self._events
         else:

@@ -12,6 +12,18 @@ DIALECTS: tuple[Dialect, ...] = (
 )
 
 
-def detect(request: Request) -> Dialect | None:
-    """The dialect that `request` speaks; `None` for traffic that is not ours."""
-    return next((dialect for dialect in DIALECTS if dialect.matches(request)), None)
+def detect(request: Request, *, openai_compatible: bool = False) -> Dialect | None:
+    """The dialect that `request` speaks; `None` for traffic that is not ours.
+
+    `openai_compatible`: the user says so of this host, so the body's shape alone will do.
+    """
+    found = next((dialect for dialect in DIALECTS if dialect.matches(request)), None)
+    if found is not None or not openai_compatible or not isinstance(request.body, dict):
+        return found
+    if "messages" in request.body:
+        return _CHAT
+    return _COMPLETIONS if "prompt" in request.body else None
+
+
+_CHAT = next(dialect for dialect in DIALECTS if isinstance(dialect, OpenAIChat))
+_COMPLETIONS = next(dialect for dialect in DIALECTS if isinstance(dialect, OpenAICompletions))

@@ -38,8 +38,8 @@ class Dialect:
     """SSE event names whose payload never tells anything, whatever is in it."""
     transport_hint: ClassVar[Transport | None] = None
     """The framing of a stream whose Content-Type and first bytes leave it open (Ollama's NDJSON as JSON)."""
-    cumulative_end: ClassVar[bool] = True
-    """Whether a clean end of body with every choice finished is an end too (Cerebras, Writer send no `[DONE]`)."""
+    finish_ends: ClassVar[bool] = True
+    """Whether finish reasons and a clean end of body are an end too (Cerebras, Writer send no `[DONE]`; Gemini never)."""
 
     def matches(self, request: Request) -> bool:
         """Whether `request` speaks this dialect: by path and body shape, never by host alone."""
@@ -142,6 +142,9 @@ def observe_error_body(seen: Observation, payload: Any) -> None:
     """Note what the body of a 4xx or 5xx says, with shapes that would be no error under a 200."""
     if observe_error(seen, payload):
         return
+    if isinstance(payload, str):  # Hugging Face's router answers 422 with a bare sentence
+        seen.fail(None, _sentence(payload.strip()))
+        return
     payload = mapping(payload)
     for name in ("message", "Message", "detail", "errors"):
         if payload.get(name):
@@ -163,11 +166,18 @@ def details(usage: Json, *names: str) -> Json:
     return next((usage[name] for name in names if isinstance(usage.get(name), dict)), {})
 
 
+def azure_deployment(path: str) -> str | None:
+    """The deployment that an Azure OpenAI path names: there the model is not in the body."""
+    found = re.search(r"/deployments/([^/]+)/", path)
+    return found[1] if found else None
+
+
 def openai_usage(usage: Json) -> Usage:
     """A `usage` object in OpenAI's words, old (`prompt_tokens`) or new (`input_tokens`), with every provider's additions.
 
-    Reasoning outside the output is recognised by arithmetic, not by host: xAI's chat API says completion + reasoning
-    = total (recorded 41 times of 41), so wherever prompt + completion + reasoning is the total, it is added.
+    What stands outside the sums is recognised by arithmetic, not by host. Reasoning: xAI's chat API says completion +
+    reasoning = total (recorded 41 times of 41). Audio: Mistral's prompt + audio + completion = total
+    (https://docs.mistral.ai/capabilities/audio/). Wherever the total says so, they are added to what they are part of.
     """
     into = details(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
     out = details(
@@ -185,10 +195,12 @@ def openai_usage(usage: Json) -> Usage:
         image_input_tokens=integer(into.get("image_tokens")),
         image_output_tokens=integer(out.get("image_tokens")),
     )
-    if None not in (told.input_tokens, told.output_tokens, told.total_tokens) and told.reasoning_output_tokens:
-        apart = told.input_tokens + told.output_tokens + told.reasoning_output_tokens  # type: ignore[operator]
-        if apart == told.total_tokens:
-            told.output_tokens = add(told.output_tokens, told.reasoning_output_tokens)
+    if told.input_tokens is not None and told.output_tokens is not None and told.total_tokens is not None:
+        outside = told.total_tokens - told.input_tokens - told.output_tokens
+        if outside > 0 and outside == told.reasoning_output_tokens:
+            told.output_tokens += outside
+        elif outside > 0 and outside == told.audio_input_tokens:
+            told.input_tokens += outside
     return told
 
 

@@ -1,0 +1,1 @@
+"""The edge to mitmproxy: hooks in, traffic untouched, records out."""

@@ -1,0 +1,89 @@
+"""A mitmproxy request as the core sees it: its place, its headers, its body as JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from mitmproxy import http
+
+from usagetap.encoding import DecodeError, decode
+from usagetap.model import Request
+
+BODY_LIMIT = 64 << 20
+"""Bytes of a decoded request body that are looked at: a prompt with images has some 20 MiB, and providers refuse more."""
+
+_FORM_FIELD = re.compile(rb'name="(model|stream)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
+
+
+def place_of(flow: http.HTTPFlow) -> tuple[str, int, str]:
+    """Host, port and path (without the query) that the request goes to.
+
+    In transparent mode mitmproxy only knows the address, and the Host header (or SNI) names the host.
+    """
+    transparent = flow.client_conn.proxy_mode.type_name in ("transparent", "wireguard", "local", "tun")
+    host = flow.request.pretty_host if transparent else flow.request.host
+    return host.lower().rstrip("."), flow.request.port, flow.request.path.partition("?")[0]
+
+
+def request_of(flow: http.HTTPFlow, plain: bytes | None) -> Request:
+    """The core's view of the request; `plain` is its decoded body, `None` where that cannot be had."""
+    host, port, path = place_of(flow)
+    return Request(
+        method=flow.request.method.upper(),
+        host=host,
+        port=port,
+        path=path,
+        query=dict(parse_qsl(flow.request.path.partition("?")[2], keep_blank_values=True)),
+        headers={name.lower(): value for name, value in flow.request.headers.items()},
+        body=_body(flow, plain),
+    )
+
+
+def plain_body(flow: http.HTTPFlow, raw: bytes) -> tuple[bytes | None, str | None]:
+    """The decoded request body, or `None` and the word for `inject_skipped`."""
+    if len(raw) > BODY_LIMIT:
+        return None, "too_large"
+    try:
+        return decode(raw, flow.request.headers.get("content-encoding"), BODY_LIMIT), None
+    except DecodeError:
+        return None, "encoding"
+
+
+def _body(flow: http.HTTPFlow, plain: bytes | None) -> Any:
+    if not plain:
+        return None
+    if flow.request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        # transcriptions name their model in a form field; the audio beside it is not looked at
+        fields = {name.decode(): value.decode("utf-8", "replace") for name, value in _FORM_FIELD.findall(plain)}
+        return fields | {"stream": True} if fields.get("stream") == "true" else fields
+    try:
+        return orjson.loads(plain)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def credential_of(request: Request) -> str | None:
+    """Who pays, as sent: the key or token, of a signed request the access key's id. Only ever to be hashed."""
+    authorization = request.headers.get("authorization", "")
+    if authorization.startswith("AWS4-"):
+        found = re.search(r"Credential=([^/,\s]+)", authorization)
+        return found[1] if found else None
+    for value in (
+        authorization.partition(" ")[2] or authorization,
+        request.headers.get("x-api-key"),
+        request.headers.get("api-key"),
+        request.headers.get("x-goog-api-key"),
+        request.query.get("key"),
+    ):
+        if value:
+            return value.strip()
+    return None
+
+
+def tag_of(value: str | None) -> str | None:
+    """The tag header's value if it is one: up to 200 printable characters; anything else is no tag."""
+    value = (value or "").strip()
+    return value if value and len(value) <= 200 and value.isprintable() else None

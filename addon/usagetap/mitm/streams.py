@@ -1,0 +1,149 @@
+"""The callables that mitmproxy puts into a stream: for a response that is read as it passes, for a request that is gathered."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mitmproxy import ctx, http
+from mitmproxy.utils import human
+
+from usagetap.encoding import codings
+from usagetap.mitm.exchange import Exchange
+from usagetap.mitm.incoming import place_of
+from usagetap.rewrite import Stripper
+
+log = logging.getLogger(__name__)
+
+GATHER_LIMIT = 16 << 20
+"""Bytes of a streamed request that are gathered for the edit; a longer one is passed on untouched."""
+
+type StreamTap = Callable[[bytes], bytes | Iterable[bytes]]
+type Failed = Callable[[Exception], None]
+
+
+def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: Failed) -> None:
+    """Put the reader into the response's stream; with it, where wanted, the stripper and what keeps a copy for the UI.
+
+    A callable that somebody else has put there gets every chunk after us.
+    """
+    assert flow.response is not None and known.reader is not None
+    reader, response = known.reader, flow.response
+    tap: StreamTap = reader.tap(failed)
+    if keep_limit:
+        tap = _keeping(tap, known, keep_limit)
+    if known.extras.get("strip") and known.dialect.takes_include_usage:
+        tap = _stripping(tap, flow, known, failed)
+    other = response.stream
+    if callable(other):
+        tap = _chained(tap, other)
+
+    def first(chunk: bytes) -> bytes | Iterable[bytes]:
+        known.first_chunk_at = time.monotonic()
+        response.stream = tap
+        return tap(chunk)
+
+    response.stream = first
+
+
+def _keeping(tap: StreamTap, known: Exchange, limit: int) -> StreamTap:
+    kept = known.kept
+
+    def keeping(chunk: bytes) -> bytes | Iterable[bytes]:
+        if known.kept_bytes < limit:
+            kept.append(chunk[: limit - known.kept_bytes])
+            known.kept_bytes += len(kept[-1])
+        known.kept_cut = known.kept_cut or known.kept_bytes >= limit
+        return tap(chunk)
+
+    return keeping
+
+
+def _stripping(tap: StreamTap, flow: http.HTTPFlow, known: Exchange, failed: Failed) -> StreamTap:
+    assert flow.response is not None
+    kind = flow.response.headers.get("content-type", "").lower()
+    if not kind.startswith("text/event-stream"):
+        return tap
+    if codings(flow.response.headers.get("content-encoding")):
+        log.warning("usage: %s compresses although asked not to: its usage frame is not withheld", flow.request.host)
+        return tap
+    known.stripper = stripper = Stripper()
+    stripping = True
+
+    def strip(chunk: bytes) -> bytes | Iterable[bytes]:
+        nonlocal stripping
+        tap(chunk)
+        if not stripping:
+            return chunk
+        try:
+            passed = stripper.feed(chunk) if chunk else stripper.release()
+        except Exception as error:  # the one promise: what is held goes on, and nothing is held any more
+            stripping = False
+            failed(error)
+            passed = stripper.release() + chunk
+        return passed or []  # never b"": on a chunked response that is the end of the body
+
+    return strip
+
+
+def _chained(first: StreamTap, second: Callable[[bytes], Any]) -> StreamTap:
+    def chained(chunk: bytes) -> bytes | Iterable[bytes]:
+        passed = first(chunk)
+        if isinstance(passed, bytes):
+            return second(passed)  # type: ignore[no-any-return]
+        return [piece for part in passed for piece in _pieces(second(part))]
+
+    return chained
+
+
+def _pieces(passed: bytes | Iterable[bytes]) -> Iterable[bytes]:
+    return [passed] if isinstance(passed, bytes) else passed
+
+
+def streamed_request(flow: http.HTTPFlow, outgoing: Callable[[bytes], bytes]) -> None:
+    """Gather a request body that `stream_large_bodies` would stream past us, and send it edited, in one piece.
+
+    The headers leave before the body is known, so its length must not be in them: chunked on HTTP/1.1, no length on
+    HTTP/2. An HTTP/2 request to an HTTP/1.1 upstream has neither way: it is left alone.
+    """
+    request = flow.request
+    path = place_of(flow)[2].rstrip("/")
+    if request.method != "POST" or not path.endswith("/completions") or not _would_stream(request):
+        return
+    if request.is_http2 and flow.server_conn.alpn != b"h2":
+        log.info("usage: %s streamed over HTTP/2 to an unknown upstream: left as it is", path)
+        return
+    request.headers.pop("content-length", None)
+    if not request.is_http2:
+        request.headers["transfer-encoding"] = "chunked"
+    gathered: list[bytes] = []
+    size = 0
+
+    def gather(chunk: bytes) -> bytes | Iterable[bytes]:
+        nonlocal size
+        if size > GATHER_LIMIT:
+            return chunk
+        size += len(chunk)
+        gathered.append(chunk)
+        if chunk and size <= GATHER_LIMIT:
+            return []
+        body = b"".join(gathered)
+        gathered.clear()
+        if size > GATHER_LIMIT:
+            log.info("usage: %s has more than %d bytes: left as it is", path, GATHER_LIMIT)
+            return body
+        try:
+            return outgoing(body)
+        except Exception as error:  # the one promise
+            log.error("usage: %s while editing a streamed request", type(error).__name__, exc_info=error)
+            return body
+
+    request.stream = gather
+
+
+def _would_stream(request: http.Request) -> bool:
+    limit = human.parse_size(ctx.options.stream_large_bodies) or 0
+    length = request.headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > limit

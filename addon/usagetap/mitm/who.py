@@ -1,0 +1,62 @@
+"""Who ended an exchange: read off mitmproxy's connection states, its messages, and where both leave it open, its layers.
+
+`flow.error.msg` alone lies: an upstream's RST_STREAM reads `stream reset by client (…)`, and an idle connection that
+mitmproxy itself closes reads `Client disconnected.` (mitmproxy-facts.md, A).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from mitmproxy import ctx, flow, http
+from mitmproxy.connection import ConnectionState
+
+from usagetap.ending import Cut
+
+_RESET = "stream reset by client ("
+
+
+def cut_of(http_flow: http.HTTPFlow) -> Cut:
+    """Who cut an exchange that ended in the `error` hook."""
+    message = http_flow.error.msg if http_flow.error else ""
+    if message == flow.Error.KILLED_MESSAGE:
+        return "killed"
+    if not http_flow.live:  # read from a file: the connections are long closed
+        return "client" if re.search("client disconnected|reset by client", message, re.IGNORECASE) else "upstream"
+    client, server = http_flow.client_conn, http_flow.server_conn
+    if _idle_for(http_flow) >= ctx.options.tcp_timeout:
+        return "idle"
+    if client.state is not ConnectionState.OPEN:
+        return "client"
+    if http_flow.response is None and server.timestamp_tcp_setup is None:
+        return "connect"
+    if message.startswith(_RESET):
+        return _resetter(http_flow, message)
+    return "upstream"
+
+
+def _resetter(http_flow: http.HTTPFlow, message: str) -> Cut:
+    """An HTTP/2 stream was reset and both connections live on: the layer knows which side it came from.
+
+    Without the layer (another mitmproxy version) the code decides: clients cancel, servers have other reasons.
+    """
+    try:
+        handler = ctx.master.addons.get("proxyserver").connections[http_flow.client_conn.id]
+        for layer in handler.layer.context.layers:
+            for stream in getattr(layer, "streams", {}).values():
+                if getattr(stream, "flow", None) is http_flow:
+                    state = stream.client_state.__name__
+                    return "client" if state in ("state_errored", "state_consume_request_body") else "upstream"
+    except (AttributeError, KeyError, TypeError):
+        pass
+    return "client" if "CANCEL" in message or "NO_ERROR" in message else "upstream"
+
+
+def _idle_for(http_flow: http.HTTPFlow) -> float:
+    """Seconds since the last byte on the client's connection, as mitmproxy's own watchdog counts them; else 0."""
+    try:
+        handler = ctx.master.addons.get("proxyserver").connections[http_flow.client_conn.id]
+        return time.time() - float(handler.timeout_watchdog.last_activity)
+    except (AttributeError, KeyError, TypeError):
+        return 0.0
