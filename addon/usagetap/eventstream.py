@@ -20,7 +20,7 @@ _CRC_SIZE = 4
 _OVERHEAD = _PRELUDE.size + _CRC_SIZE
 _HEADERS_LIMIT = 128 << 10
 _MESSAGE_LIMIT = (24 << 20) + _HEADERS_LIMIT + _OVERHEAD
-"""The format allows 24 MiB of payload and 128 KiB of headers; what announces more is garbage, and so is all after it."""
+"""The format allows 24 MiB of payload and 128 KiB of headers; what announces more is garbage, and so is the rest."""
 _VALUE_SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Bytes of a header's value by its type: true, false, byte, short, int, long, timestamp, uuid."""
 _BYTES, _STRING = 6, 7
@@ -39,6 +39,7 @@ class EventStream:
         self._skip = 0  # bytes still to come of a message that is too long
 
     def feed(self, chunk: bytes) -> list[bytes]:
+        """The frames that `chunk` completes; none from the first broken message on."""
         if self.broken is not None:
             return []
         if self._skip:
@@ -77,10 +78,12 @@ class EventStream:
         return at
 
     def finish(self) -> list[bytes]:
+        """Nothing: a message without its CRC is none."""
         self._held.clear()
         return []
 
     def payload(self, frame: bytes) -> bytes | None:
+        """A frame is JSON already."""
         return frame
 
 

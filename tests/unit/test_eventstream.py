@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import struct
 import zlib
 
@@ -63,9 +64,10 @@ def read(*pieces: bytes, limit: int = LIMIT) -> tuple[list[object], EventStream]
 def test_any_split_gives_the_same_frames(cuts: list[int]) -> None:
     body = b"".join(EVENTS)
     edges = [0, *sorted(cuts), len(body)]
-    frames, stream = read(*(body[start:end] for start, end in zip(edges, edges[1:], strict=False)))
+    frames, stream = read(*(body[start:end] for start, end in itertools.pairwise(edges)))
     assert frames == FRAMES
-    assert stream.broken is None and not stream.oversized
+    assert stream.broken is None
+    assert not stream.oversized
 
 
 def test_byte_by_byte() -> None:
@@ -88,17 +90,20 @@ def test_a_flipped_bit_is_noticed_and_what_came_before_it_is_kept(at: int, flip:
     body = EVENTS[0] + bytes(broken) + EVENTS[2]
     frames, stream = read(body[:cut], body[cut:])
     assert frames == FRAMES[:1]
-    assert stream.broken is not None and stream.broken.startswith("broken event stream: ")
+    assert stream.broken is not None
+    assert stream.broken.startswith("broken event stream: ")
 
 
 def test_nothing_is_read_after_a_broken_message() -> None:
     frames, stream = read(b"not an event stream", *EVENTS)
-    assert frames == [] and stream.broken == "broken event stream: wrong CRC of a length"
+    assert frames == []
+    assert stream.broken == "broken event stream: wrong CRC of a length"
 
 
 def test_a_cut_message_is_no_frame() -> None:
     frames, stream = read(EVENTS[0] + EVENTS[1][:-1])
-    assert frames == FRAMES[:1] and stream.broken is None
+    assert frames == FRAMES[:1]
+    assert stream.broken is None
 
 
 @pytest.mark.parametrize("cut", [1, 30, 500, 10_000])
@@ -110,7 +115,8 @@ def test_a_message_over_the_limit_is_passed_over_without_being_held(cut: int) ->
         frames += stream.feed(body[start : start + cut])
         assert len(stream._held) <= 400
     assert [orjson.loads(frame) for frame in frames] == [FRAMES[0], FRAMES[2]]
-    assert stream.oversized and stream.broken is None
+    assert stream.oversized
+    assert stream.broken is None
 
 
 @pytest.mark.parametrize("total", [0, 15, 16 + 200, (24 << 20) + (128 << 10) + 17, 0xFFFFFFFF])
@@ -148,7 +154,8 @@ def test_headers_that_do_not_fit_are_broken(block: bytes) -> None:
 @pytest.mark.parametrize("payload", [{"p": "abc"}, {"bytes": "not base64!"}, {"bytes": 5}, [], None])
 def test_a_chunk_without_base64_is_left_as_it_is(payload: object) -> None:
     frames, stream = read(event("chunk", payload))
-    assert stream.broken is None and frames in ([{"chunk": payload}], [])
+    assert stream.broken is None
+    assert frames in ([{"chunk": payload}], [])
 
 
 def test_an_event_without_payload_is_null() -> None:
@@ -158,4 +165,5 @@ def test_an_event_without_payload_is_null() -> None:
 
 def test_a_keep_alive_without_headers_is_no_harm() -> None:
     frames, stream = read(message(b""), EVENTS[0])
-    assert frames == [{"": None}, FRAMES[0]] and stream.broken is None
+    assert frames == [{"": None}, FRAMES[0]]
+    assert stream.broken is None
