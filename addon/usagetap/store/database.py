@@ -13,6 +13,8 @@ from .place import is_postgres, sqlite_path
 
 #: how long a reader or a command waits for a lock, in milliseconds
 BUSY_TIMEOUT = 5_000
+#: twice SQLite's own: a report from a cold disk reads half as many pages, a lone commit stays under 100 KiB of log
+PAGE_SIZE = 8_192
 
 
 class StoreError(Exception):
@@ -55,7 +57,7 @@ def _sqlite(path: Path, read_only: bool, busy_timeout: int) -> SqliteDatabase:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     # NORMAL: a commit survives the death of the process (`kill -9`) without an fsync of its own; what a power failure
     # can cost is the last commits, never the database
-    pragmas = [("journal_mode", "wal"), ("synchronous", "normal")]
+    pragmas = [("page_size", PAGE_SIZE), ("journal_mode", "wal"), ("synchronous", "normal")]
     return SqliteDatabase(str(path), pragmas=pragmas, timeout=busy_timeout / 1000)
 
 

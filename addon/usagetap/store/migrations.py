@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from peewee import Database, SchemaManager, SqliteDatabase
 
 from .database import NewerSchema, StoreError, transaction
-from .schema import INDEXES, MODELS, SQLITE_INDEXES, VIEWS
+from .schema import INDEXES, MODELS, POSTGRES_INDEXES, SQLITE_INDEXES, VIEWS
 
 Migration = Callable[[Database], None]
 
@@ -26,8 +26,8 @@ def build(db: Database) -> None:
         raise StoreError("the database has a table `usage` that is not usagetap's: choose another file")
     for model in MODELS:
         SchemaManager(model, database=db).create_all()
-    sqlite = isinstance(db, SqliteDatabase)
-    for statement in (*INDEXES, *(SQLITE_INDEXES if sqlite else ()), *VIEWS):
+    special = SQLITE_INDEXES if isinstance(db, SqliteDatabase) else POSTGRES_INDEXES
+    for statement in (*INDEXES, *special, *VIEWS):
         db.execute_sql(statement)
 
 

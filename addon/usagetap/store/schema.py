@@ -1,23 +1,27 @@
 """The tables as peewee models. A column's `help_text` is its documentation: the README's tables are made from it.
 
 The models describe; they are bound to no database. Everything works the same on SQLite and PostgreSQL: truth values
-are 0/1/NULL, times are text (UTC, ISO 8601 with milliseconds and `Z`, so that they sort as text), money is decimal text.
+are 0/1/NULL, times are text (UTC, ISO 8601 with milliseconds and `Z`, so that they sort as text), money decimal text.
 """
 
 from __future__ import annotations
 
-from peewee import BigAutoField, BigIntegerField, DoubleField, Field, Model, SmallIntegerField, TextField
+from peewee import BigAutoField, BigIntegerField, DoubleField, Model, SmallIntegerField, TextField
 
 
-def _flag(help_text: str, *, null: bool = False) -> Field:
-    return SmallIntegerField(null=null, help_text=help_text)
+def _flag(help_text: str) -> SmallIntegerField[int]:
+    return SmallIntegerField(help_text=help_text)
 
 
-def _text(help_text: str) -> Field:
+def _maybe(help_text: str) -> SmallIntegerField[int | None]:
+    return SmallIntegerField(null=True, help_text=help_text)
+
+
+def _text(help_text: str) -> TextField[str | None]:
     return TextField(null=True, help_text=help_text)
 
 
-def _count(help_text: str) -> Field:
+def _count(help_text: str) -> BigIntegerField[int | None]:
     return BigIntegerField(null=True, help_text=help_text)
 
 
@@ -48,13 +52,13 @@ class UsageRow(Model):
     dialect = _text("the wire format: `openai_chat`, `anthropic`, `gemini`, …")
     operation = _text("OTel's `gen_ai.operation.name`: `chat`, `embeddings`, …")
     transport = _text("`json` · `sse` · `ndjson` · `json_array` · `eventstream` · `websocket`")
-    stream = _flag("1 if the response was a stream", null=True)
+    stream = _maybe("1 if the response was a stream")
     request_model = _text("the model as sent")
     response_model = _text("the model as served")
     response_id = _text("the provider's id of the response")
     service_tier = _text("the tier as served")
     finish_reasons = _text("JSON list, one per choice, the provider's own words")
-    client_include_usage = _flag("`stream_options.include_usage` as the client sent it; NULL if it did not", null=True)
+    client_include_usage = _maybe("`stream_options.include_usage` as the client sent it; NULL if it did not")
     injected = _flag("1 if we changed the request so that usage comes")
     inject_skipped = _text("why we did not: `refused_before`, `signed`, `encoding`, `too_large`, …")
     stripped = _flag("1 if we withheld the usage frame from the client")
@@ -89,7 +93,7 @@ class UsageRow(Model):
     truncated = _flag("1 if a frame was over `usage_frame_limit` and was not read")
     uid = TextField(unique=True, help_text="unique for ever, given by the proxy: what makes writing twice harmless")
 
-    class Meta:
+    class Meta:  # noqa: D106 - peewee's own way
         table_name = "usage"
 
 
@@ -105,7 +109,7 @@ class InstanceRow(Model):
     stopped_at = TextField(null=True, help_text="when it stopped in good order; NULL while it runs, or if it died")
     lock_path = TextField(null=True, help_text="the file whose lock shows that it is alive, on its own host")
 
-    class Meta:
+    class Meta:  # noqa: D106 - peewee's own way
         table_name = "instance"
 
 
@@ -119,7 +123,7 @@ class RefusalRow(Model):
     expires_at = TextField(null=True, help_text="when it is tried again")
     reason = TextField(null=True, help_text="the refusal in upstream's words, cut")
 
-    class Meta:
+    class Meta:  # noqa: D106 - peewee's own way
         table_name = "refusals"
         indexes = ((("host", "scope"), True),)
 
@@ -136,7 +140,7 @@ class PriceHistoryRow(Model):
     price_version = _text("what it came from")
     price_note = _text("what it left out")
 
-    class Meta:
+    class Meta:  # noqa: D106 - peewee's own way
         table_name = "price_history"
 
 
@@ -145,42 +149,51 @@ MODELS: tuple[type[Model], ...] = (UsageRow, InstanceRow, RefusalRow, PriceHisto
 #: every column of table `usage` but `id`, in order
 COLUMNS: tuple[str, ...] = tuple(name for name in UsageRow._meta.sorted_field_names if name != "id")
 
-#: What nearly every row is: ended well, counted by the provider, priced (or not) in the usual currency. Reports sum such
-#: rows without asking anything of each, and look closely at the rest only.
+#: What nearly every row is: ended well, counted by the provider, priced (or not) in the usual currency. Reports sum
+#: such rows without asking anything of each, and look closely at the rest only.
 PLAIN = (
     "CASE WHEN status = 'ok' AND usage_quality = 'exact' AND duplicate_of IS NULL AND retried = 0"
     " AND COALESCE(currency, 'USD') = 'USD' AND COALESCE(cost_source, '') <> 'estimated' THEN 1 ELSE 0 END"
 )
 
-#: the columns that both report indexes hold: what reports group by, and what they sum
-REPORT_COLUMNS = (
-    *("request_model", "started_at", "response_model", "provider", "dialect", "tag", "client_address"),
-    *("key_fingerprint", "server_address", "input_tokens", "cache_read_input_tokens", "cache_write_input_tokens"),
-    *("output_tokens", "reasoning_output_tokens", "cost"),
+_SUMMED = (
+    *("input_tokens", "cache_read_input_tokens", "cache_write_input_tokens", "output_tokens"),
+    *("reasoning_output_tokens", "cost"),
 )
-_REST_COLUMNS = (
+_JUDGED = (
     *("status", "end_reason", "usage_quality", "duplicate_of", "retried", "currency", "cost_source"),
     *("estimated_input_tokens", "estimated_output_tokens"),
 )
+_GROUPED = (
+    *("request_model", "response_model", "provider", "dialect", "tag", "client_address", "key_fingerprint"),
+    "server_address",
+)
 
 INDEXES: tuple[str, ...] = (
-    "CREATE INDEX usage_started_at ON usage (started_at)",
     "CREATE INDEX usage_flow_id ON usage (flow_id)",
     "CREATE INDEX usage_response_id ON usage (response_id) WHERE response_id IS NOT NULL",
     "CREATE INDEX usage_open ON usage (instance) WHERE status = 'open'",
 )
 
-#: SQLite reads a million rows of a kilobyte too slowly and groups by sorting, so reports read covering indexes that are
-#: sorted by model already (each row is in one of the two). PostgreSQL hashes, and needs neither.
+#: A million rows of a kilobyte are too much to read for a sum, and SQLite groups by sorting, so reports read indexes that
+#: hold all they need. `usage_report` serves every question, by time. Most ask by model and period or not even that: for
+#: these each row is in `usage_plain` or in `usage_rest`, sorted so that nothing is left to sort (see `aggregate`).
 SQLITE_INDEXES: tuple[str, ...] = (
-    f"CREATE INDEX usage_plain ON usage ({', '.join(REPORT_COLUMNS)}) WHERE {PLAIN} = 1",
-    f"CREATE INDEX usage_rest ON usage ({', '.join(REPORT_COLUMNS + _REST_COLUMNS)}) WHERE {PLAIN} = 0",
+    f"CREATE INDEX usage_report ON usage ({', '.join(('started_at', *_GROUPED, *_JUDGED, *_SUMMED))})",
+    f"CREATE INDEX usage_plain ON usage ({', '.join(('request_model', 'started_at', *_SUMMED))}) WHERE {PLAIN} = 1",
+    "CREATE INDEX usage_rest ON usage"
+    f" ({', '.join(('request_model', 'started_at', 'response_model', *_JUDGED, *_SUMMED))}) WHERE {PLAIN} = 0",
 )
+#: PostgreSQL groups by hashing and reads large pages in parallel
+POSTGRES_INDEXES: tuple[str, ...] = ("CREATE INDEX usage_started_at ON usage (started_at)",)
 
 #: `model` in views and reports: what was asked for; what was served where the request names none
 MODEL = "COALESCE(request_model, response_model)"
 #: ended, and the usage that was due never came; a request that failed before any model ran owes none
-MISSING = "status <> 'open' AND usage_quality = 'missing' AND COALESCE(end_reason, '') NOT IN ('http_error', 'connect_failed')"
+MISSING = (
+    "status <> 'open' AND usage_quality = 'missing'"
+    " AND COALESCE(end_reason, '') NOT IN ('http_error', 'connect_failed')"
+)
 #: used something, and nobody knows what it cost
 UNPRICED = (
     "status <> 'open' AND cost IS NULL AND duplicate_of IS NULL AND usage_quality IN ('exact', 'partial', 'estimated')"
@@ -221,7 +234,7 @@ def _view(name: str, key: str, expression: str) -> str:
         "in_other_currencies": count_where("currency <> 'USD'"),
     }
     columns = ", ".join(f"{sql} AS {column}" for column, sql in (counts | tokens | costs).items())
-    return f"CREATE VIEW {name} AS SELECT {expression} AS {key}, {columns} FROM usage GROUP BY {expression}"
+    return f"CREATE VIEW {name} AS SELECT {expression} AS {key}, {columns} FROM usage GROUP BY {expression}"  # noqa: S608 - our words only
 
 
 #: For people with `sqlite3` or datasette. Days are UTC days. Usage that was fetched twice counts once; costs in another

@@ -100,12 +100,12 @@ def _without_repeats(rows: Collection[Row]) -> Iterator[list[Row]]:
 
 
 def _mark_duplicates(db: Database, rows: list[Row]) -> None:
-    candidates = [row for row in rows if row["duplicate_of"] is None and _usage_key(row)]
+    candidates = [(row, key) for row in rows if row["duplicate_of"] is None and (key := _usage_key(row))]
     if not candidates:
         return
     marks = ", ".join("?" for _ in candidates)
     sql = _SAME_RESPONSE.format(marks=marks, own=marks).replace("?", db.param)
-    found = db.execute_sql(sql, [row["response_id"] for row in candidates] + [row["uid"] for row in candidates])
+    found = db.execute_sql(sql, [key[0] for _, key in candidates] + [row["uid"] for row, _ in candidates])
     counted = {tuple(key): row_id for row_id, *key in found.fetchall()}
-    for row in candidates:
-        row["duplicate_of"] = counted.get(_usage_key(row))
+    for row, key in candidates:
+        row["duplicate_of"] = counted.get(key)

@@ -210,7 +210,7 @@ class Writer:
         """Price what had to be written first; with no rows waiting this is the turn's whole work."""
         if not self._unfinished or self._backing.out:
             return
-        taken = []
+        taken: list[tuple[Record, Finish | None]] = []
         while self._unfinished and (until is None or not taken or time.monotonic() < until):
             taken.append(self._unfinished.popleft())
             self._finish_record(*taken[-1])

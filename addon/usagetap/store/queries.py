@@ -1,0 +1,201 @@
+"""The read side: what report, command line and web pages ask. Every query is one snapshot; none of them writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from peewee import Database
+
+from .aggregate import COUNTS, DIMENSIONS, TOKENS, Filters, Totals, aggregate, to_decimal, where
+from .database import StoreError, connect
+from .migrations import SCHEMA_VERSION, check, version_of
+from .periods import utc_text
+from .schema import COLUMNS, MODEL
+
+__all__ = [
+    *(
+        "COUNTS",
+        "DIMENSIONS",
+        "TOKENS",
+        "Filters",
+        "Percentiles",
+        "StoredRow",
+        "Totals",
+        "Waste",
+        "aggregate",
+        "by_flow",
+    ),
+    *("by_id", "each_row", "open_reader", "percentiles", "recent", "refusals", "waste"),
+]
+
+StoredRow = dict[str, Any]
+"""A row of table `usage` as it is stored: `id` and every column of the schema; times, money and JSON are text."""
+
+_SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM usage"
+_CHUNK = 1_000
+
+
+def open_reader(url: str | Path) -> Database:
+    """A connection that can only read. Raises `StoreError`, with what to do, where there is nothing (of ours) to read."""
+    db = connect(url, read_only=True)
+    try:
+        check(db)
+        if version_of(db) < SCHEMA_VERSION:
+            raise StoreError(f"{url} has no tables of this version of usagetap yet: run the proxy with it once")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def recent(db: Database, limit: int = 50, after_id: int | None = None) -> list[StoredRow]:
+    """The newest `limit` rows, the newest first; with `after_id` the `limit` rows that follow it, in order."""
+    if after_id is None:
+        return list(_rows(db, f"{_SELECT} ORDER BY id DESC LIMIT ?", (limit,)))
+    return list(_rows(db, f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after_id, limit)))
+
+
+def by_id(db: Database, row_id: int) -> StoredRow | None:
+    """The row with this `id`, if there is one."""
+    return next(_rows(db, f"{_SELECT} WHERE id = ?", (row_id,)), None)
+
+
+def by_flow(db: Database, flow_id: str) -> list[StoredRow]:
+    """The rows of a flow (replays and WebSocket turns share its id), in order; a beginning of the id will do."""
+    sql = f"{_SELECT} WHERE flow_id >= ? AND flow_id < ? ORDER BY id"
+    return list(_rows(db, sql, (flow_id, flow_id + "\U0010ffff")))
+
+
+def each_row(
+    db: Database, *, since: datetime | None = None, until: datetime | None = None, filters: Filters | None = None
+) -> Iterator[StoredRow]:
+    """Every row that started in the range and passes `filters` (as in `aggregate`), by `id`, a bounded number at a time.
+
+    Between two thousands other connections may write, so this can take as long as it likes.
+    """
+    terms, values = _range(since, until)
+    clause, wanted = where(filters or {}, "id > ?", *terms)
+    last = 0
+    while True:
+        chunk = list(_rows(db, f"{_SELECT}{clause} ORDER BY id LIMIT ?", (last, *values, *wanted, _CHUNK)))
+        yield from chunk
+        if len(chunk) < _CHUNK:
+            return
+        last = chunk[-1]["id"]
+
+
+def refusals(db: Database) -> list[StoredRow]:
+    """Who refuses `stream_options`: `host`, `scope`, `refused_at`, `expires_at`, `reason`; the latest first."""
+    columns = ("host", "scope", "refused_at", "expires_at", "reason")
+    cursor = db.execute_sql(f"SELECT {', '.join(columns)} FROM refusals ORDER BY refused_at DESC, host, scope")
+    return [dict(zip(columns, row, strict=True)) for row in cursor]
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of one model and one measure: the values that 50, 90 and 99 in a hundred responses stay under or at."""
+
+    model: str | None
+    measure: str
+    count: int
+    p50: float
+    p90: float
+    p99: float
+
+
+_MEASURES = {
+    "time_to_first_chunk": ("time_to_first_chunk", "time_to_first_chunk IS NOT NULL"),
+    "tokens_per_second": (
+        "output_tokens / (duration - time_to_first_chunk)",
+        "stream = 1 AND output_tokens > 0 AND duration > time_to_first_chunk",
+    ),
+}
+
+
+def percentiles(db: Database, *, since: datetime | None = None, until: datetime | None = None) -> list[Percentiles]:
+    """Seconds to the first chunk, and output tokens per second from then on, by model (nearest rank, finished rows)."""
+    found = []
+    terms, values = _range(since, until)
+    for measure, (expression, known) in _MEASURES.items():
+        clause = " AND ".join([*terms, "status = 'ok'", known])
+        ranks = ", ".join(f"MAX(CASE WHEN place = (total * {p} + 99) / 100 THEN value END)" for p in (50, 90, 99))
+        sql = (
+            f"SELECT model, MAX(total), {ranks} FROM (SELECT {MODEL} AS model, {expression} AS value,"
+            f" ROW_NUMBER() OVER (PARTITION BY {MODEL} ORDER BY {expression}) AS place,"
+            f" COUNT(*) OVER (PARTITION BY {MODEL}) AS total FROM usage WHERE {clause}) AS ranked"
+            " GROUP BY model ORDER BY model"
+        )
+        cursor = db.execute_sql(sql.replace("?", db.param), values)
+        found += [Percentiles(model, measure, count, *ranked) for model, count, *ranked in cursor]
+    return found
+
+
+@dataclass(slots=True)
+class Waste:
+    """What one model cost for nothing: responses that were aborted, that failed, and that had been had before.
+
+    The cost of a repeated request is that of every finished one but the first with the same body to the same host.
+    `cache_hit_rate` is the part of the input that came out of the provider's cache, `None` without input.
+    """
+
+    model: str | None
+    total: Totals
+    aborted: Totals
+    errors: Totals
+    repeated: int = 0
+    repeated_tokens: int = 0
+    repeated_cost: dict[str, Decimal] = field(default_factory=dict)
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """Cached input tokens per input token."""
+        return (self.total.cache_read_input_tokens or 0) / self.total.input_tokens if self.total.input_tokens else None
+
+
+def waste(
+    db: Database, *, since: datetime | None = None, until: datetime | None = None, filters: Filters | None = None
+) -> list[Waste]:
+    """What aborted, failed and repeated requests cost, by model."""
+    found: dict[str | None, Waste] = {}
+    for line in aggregate(db, by=("model", "status"), since=since, until=until, filters=filters):
+        model = line.keys["model"]
+        mine = found.setdefault(model, Waste(model, Totals(), Totals(), Totals()))
+        mine.total.add(line)
+        part = {"aborted": mine.aborted, "error": mine.errors}.get(line.keys["status"] or "")
+        if part is not None:
+            part.add(line)
+    for model, currency, count, tokens, cost in _repeats(db, since, until):
+        if mine_ := found.get(model):
+            mine_.repeated += count
+            mine_.repeated_tokens += int(tokens or 0)
+            if cost is not None:
+                mine_.repeated_cost[currency or "USD"] = to_decimal(cost)
+    return list(found.values())
+
+
+def _repeats(db: Database, since: datetime | None, until: datetime | None) -> Iterator[tuple[Any, ...]]:
+    terms, values = _range(since, until)
+    clause = " AND ".join([*terms, "request_fingerprint IS NOT NULL", "status = 'ok'", "duplicate_of IS NULL"])
+    sql = (
+        "SELECT model, currency, COUNT(*), SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)),"
+        " SUM(CAST(cost AS NUMERIC))"
+        f" FROM (SELECT {MODEL} AS model, currency, input_tokens, output_tokens, cost, ROW_NUMBER() OVER"
+        f" (PARTITION BY request_fingerprint, server_address ORDER BY id) AS place FROM usage WHERE {clause}) AS numbered"
+        " WHERE place > 1 GROUP BY model, currency"
+    )
+    yield from db.execute_sql(sql.replace("?", db.param), values)
+
+
+def _range(since: datetime | None, until: datetime | None) -> tuple[list[str], list[Any]]:
+    terms = [term for term, given in (("started_at >= ?", since), ("started_at < ?", until)) if given is not None]
+    return terms, [utc_text(moment) for moment in (since, until) if moment is not None]
+
+
+def _rows(db: Database, sql: str, values: Sequence[Any]) -> Iterator[StoredRow]:
+    for row in db.execute_sql(sql.replace("?", db.param), values):
+        yield dict(zip(("id", *COLUMNS), row, strict=True))
