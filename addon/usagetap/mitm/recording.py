@@ -20,6 +20,7 @@ from usagetap.store.secret import fingerprint, load_secret
 from usagetap.store.writer import Writer
 
 log = logging.getLogger(__name__)
+logging.getLogger("peewee").setLevel(logging.WARNING)  # it logs every statement with its values
 
 DRAIN = 5.0
 """Seconds that `done` waits for the writer: more than any batch takes, less than what a person waits for."""

@@ -37,6 +37,12 @@ _recording: Recording | None = None
 """Outlives a script reload: what is queued, and streams that go on, belong to the process and not to the script."""
 
 
+def recording() -> Recording:
+    """The recording that `configure` opened."""
+    assert _recording is not None
+    return _recording
+
+
 def fail_open[**P](hook: Callable[P, None]) -> Callable[P, None]:
     """A hook that never raises: a bug of ours is logged, once per flow, and the traffic goes on."""
 
@@ -84,12 +90,6 @@ class Tap:
             _recording = fresh
             log.info("usage: recording to %s", settings)
         self.settings = settings
-
-    @property
-    def recording(self) -> Recording:
-        """The recording that `configure` opened."""
-        assert _recording is not None
-        return _recording
 
     # -- hooks
 
@@ -168,7 +168,7 @@ class Tap:
         if dialect is None:
             return raw
         coding = flow.request.headers.get("content-encoding")
-        outcome = edits.edit(request, dialect, plain, coding, settings, self.recording.refusals)
+        outcome = edits.edit(request, dialect, plain, coding, settings, recording().refusals)
         if unreadable and dialect.takes_include_usage:
             outcome.skipped = unreadable
         if outcome.skipped not in (None, "off", "no_inject", "refused_before"):
@@ -186,7 +186,7 @@ class Tap:
         if known.extras["strip"] and known.usage_due and "accept-encoding" in flow.request.headers:
             flow.request.headers["accept-encoding"] = "identity"
         exchange.begin(flow, known)
-        self.recording.writer.put(record)
+        recording().writer.put(record)
         return raw if outcome.body is None else outcome.body
 
     def _dialect(self, request: Request, settings: options.Settings) -> Dialect | None:
@@ -203,14 +203,14 @@ class Tap:
         peer = flow.client_conn.peername
         credential = credential_of(request)
         return Record(
-            uid=self.recording.uid(),
-            instance=self.recording.instance,
+            uid=recording().uid(),
+            instance=recording().instance,
             flow_id=flow.id,
             started_at=started_at,
             replay=flow.is_replay is not None,
             client_address=peer[0] if peer else None,
             client_agent=(request.headers.get("user-agent") or "")[:300] or None,
-            key_fingerprint=self.recording.fingerprint(credential.encode() if credential else None),
+            key_fingerprint=recording().fingerprint(credential.encode() if credential else None),
             tag=tag_of(request.headers.get(self.settings.tag_header)),
             server_address=f"{request.host}:{request.port}",
             path=request.path[:1000],
@@ -222,7 +222,7 @@ class Tap:
             client_include_usage=outcome.client_include_usage,
             injected=outcome.injected,
             inject_skipped=outcome.skipped,
-            request_fingerprint=self.recording.fingerprint(raw),
+            request_fingerprint=recording().fingerprint(raw),
         )
 
     def _start_reader(self, flow: http.HTTPFlow, known: Exchange) -> None:
@@ -283,7 +283,7 @@ class Tap:
         if record.error_type is None and flow.error is not None and record.status == "error":
             record.error_type, record.error_message = record.end_reason, flow.error.msg[:500]
         self._learn(flow, known)
-        self.recording.writer.put(record)
+        recording().writer.put(record)
         level = logging.WARNING if record.end_reason == "no_usage" else logging.INFO
         log.log(level, "usage: %s", headline(record))
 
@@ -292,8 +292,8 @@ class Tap:
         if not known.record.injected or flow.response is None or flow.response.raw_content is None:
             return
         if blames_us(flow.response.status_code, flow.response.get_content(strict=False) or b""):
-            host, scope, expires = self.recording.refusals.add(known.extras["request"])
-            self.recording.writer.put_refusal(
+            host, scope, expires = recording().refusals.add(known.extras["request"])
+            recording().writer.put_refusal(
                 host, scope, refused_at=time.time(), expires_at=expires, reason=known.record.error_message
             )
             log.warning("usage: %s refuses stream_options: left alone from now on (`usagetap refusals`)", host)
