@@ -70,24 +70,29 @@ class Sse:
         `b""` and the end of the chunk where none ends; `b""` and its end for one that was too long.
         """
         self._carriage = self._carriage or b"\r" in chunk
-        tail = bytes(self._held[-3:])  # a blank line (CRLF CRLF) may have begun in what is held
-        if tail:
-            blank = BLANK_LINE.search(tail + chunk[at:])
-            end = None if blank is None else at + blank.end() - len(tail)
-        elif self._carriage:
-            blank = BLANK_LINE.search(chunk, at)
-            end = None if blank is None else blank.end()
-        else:
-            found = chunk.find(b"\n\n", at)
-            end = None if found < 0 else found + 2
+        end = self._end_with_cr(chunk, at) if self._carriage else self._end(chunk, at)
         if end is None:
             self._hold(chunk[at:])
             return b"", len(chunk)
-        frame = bytes(self._held) + chunk[at:end] if tail else chunk[at:end]
+        frame = bytes(self._held) + chunk[at:end] if self._held else chunk[at:end]
         if self._skipping:
             frame, self._skipping = b"", False
         self._held.clear()
         return frame, end
+
+    def _end(self, chunk: bytes, at: int) -> int | None:
+        """Behind the next blank line; it may have begun in what is held."""
+        if self._held and self._held[-1] == 0x0A and chunk.startswith(b"\n", at):
+            return at + 1
+        found = chunk.find(b"\n\n", at)
+        return None if found < 0 else found + 2
+
+    def _end_with_cr(self, chunk: bytes, at: int) -> int | None:
+        begun = bytes(self._held[-3:])
+        blank = BLANK_LINE.search(begun + chunk[at:]) if begun else BLANK_LINE.search(chunk, at)
+        if blank is None:
+            return None
+        return at + blank.end() - len(begun) if begun else blank.end()
 
     def finish(self) -> list[bytes]:
         rest, self._held = bytes(self._held), bytearray()

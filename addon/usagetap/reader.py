@@ -4,7 +4,7 @@
     reader.feed(chunk) …            # or: flow.response.stream = reader.tap(on_failure)
     reader.finish(complete=True)    # then reader.seen, reader.frames, reader.chunks, …
 
-Memory per stream is bounded: one unfinished frame (`frame_limit`), one held frame, and what `on_ordinary` is owed.
+Memory per stream is bounded: one unfinished frame (`frame_limit`), one held frame, and what `watch` is owed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from usagetap.encoding import DecodeError, Decoder, codings, sniff
 from usagetap.eventstream import EventStream
 from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
 from usagetap.model import Observation, Transport
-from usagetap.skim import Skim, shape_of
+from usagetap.skim import NO_SHAPE, Shape, Skim, shape_of
 
 FRAME_LIMIT = 16 << 20
 HEAD_LIMIT = 1024
@@ -28,7 +28,7 @@ HEAD_LIMIT = 1024
 FIRST_FRAMES = 8
 """Frames that are parsed whatever their weight while the response's id or model is unknown (Azure's first has neither)."""
 BATCH = 256
-"""Ordinary chunks counted together: what keeps the cost of one at three comparisons and an append."""
+"""Ordinary chunks that are handed to `watch` together."""
 
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
 _LONGEST_START = 6
@@ -70,7 +70,8 @@ class Reader:
         self._sse: Sse | None = None
         self._head = b""
         self._skim = Skim()
-        self._ordinary: list[bytes] = []
+        self._passed: list[bytes] = []
+        self._ordinary: Callable[[], tuple[int, int]] = _none
         self._latest: bytes | None = None
         self._decoder: Decoder | None = None
         self._finished = False
@@ -102,30 +103,50 @@ class Reader:
     def tap(self, on_failure: Callable[[Exception], None]) -> Callable[[bytes], bytes]:
         """A callable for `flow.response.stream`: reads each chunk, returns it as it came, whatever happens.
 
-        The usual chunk is one ordinary frame: proved by three comparisons, counted later with others.
+        The usual chunk is one ordinary frame: three comparisons prove it, and it is only counted.
         """
-        skim, ordinary, feed = self._skim, self._ordinary, self.feed
-        append = ordinary.append
+        feed, watch, passed = self.feed, self._watch, self._passed
+        head, head_length, stop, tail, tail_length, pad_end, pad_end_length = NO_SHAPE
+        count = size = 0
+
+        def reshape(shape: Shape) -> None:
+            nonlocal head, head_length, stop, tail, tail_length, pad_end, pad_end_length
+            head, head_length, stop, tail, tail_length, pad_end, pad_end_length = shape
+
+        def settle() -> tuple[int, int]:
+            nonlocal count, size
+            counted, count, size = (count, size), 0, 0
+            return counted
 
         def tap(chunk: bytes) -> bytes:
+            nonlocal count, size
             try:
-                head, stop, tail, padded, _ = skim.open
-                if (
-                    chunk.startswith(head)
-                    and chunk.find(stop, len(head)) == len(chunk) - len(tail)
-                    and chunk.endswith(tail)
-                    and not padded
-                    and len(ordinary) < BATCH
-                ):
-                    append(chunk)
-                else:
-                    feed(chunk)
+                if chunk.startswith(head):
+                    end = chunk.find(stop, head_length)
+                    if not pad_end_length:
+                        ordinary = end == len(chunk) - tail_length and chunk.endswith(tail)
+                    elif chunk.startswith(tail, end):
+                        end = chunk.find(b'"', end + tail_length)
+                        ordinary = end == len(chunk) - pad_end_length and chunk.endswith(pad_end)
+                    else:
+                        ordinary = False
+                    if ordinary:
+                        count += 1
+                        size += len(chunk)
+                        if watch is not None:
+                            passed.append(chunk)
+                            if len(passed) >= BATCH:
+                                self._settle()
+                        return chunk
+                feed(chunk)
             except Exception as error:  # the one promise: whatever is wrong with us, the traffic goes on
                 self._latest = None
                 self.blind(f"{type(error).__name__} while reading")
                 on_failure(error)
             return chunk
 
+        self._skim.on_open = reshape
+        self._ordinary = settle
         return tap
 
     def feed(self, chunk: bytes) -> None:
@@ -168,15 +189,14 @@ class Reader:
         self._wire = self._ignore
 
     def _settle(self) -> None:
-        """Count the ordinary chunks that the tap has put aside."""
-        ordinary = self._ordinary
-        if ordinary:
-            self._chunks += len(ordinary)
-            self.frames += len(ordinary)
-            self._body_bytes += sum(map(len, ordinary))
-            if self._watch is not None:
-                self._watch(ordinary)
-            ordinary.clear()
+        """Take over what the tap has counted by itself."""
+        count, size = self._ordinary()
+        self._chunks += count
+        self.frames += count
+        self._body_bytes += size
+        if self._passed and self._watch is not None:
+            self._watch(self._passed)
+            self._passed.clear()
 
     # -- states of the wire: each takes the next chunk as it came
 
@@ -280,6 +300,9 @@ class Reader:
         """An SSE frame that is not of a known shape; comments and blank lines are none."""
         if frame[0] in b":\r\n" and b"\ndata" not in frame and b"\rdata" not in frame:
             return
+        if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
+            self.frames += 1
+            return
         if self._read_frame(frame) is Weight.NOTHING and self._learned < 32 + self.frames // 16:
             shape = shape_of(frame, self.dialect.dull_event)
             if shape is not None:
@@ -315,6 +338,10 @@ class Reader:
             observe_error_body(self.seen, told)
         elif self.transport == "json" and not self.seen.background:
             self.seen.terminal = True
+
+
+def _none() -> tuple[int, int]:
+    return 0, 0
 
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"

@@ -8,6 +8,7 @@ it. A frame of that shape tells nothing either, and three byte comparisons prove
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 SHAPES = 4
@@ -19,20 +20,33 @@ _TEXT = re.compile(
 )
 # random padding behind the text, other on each frame (OpenAI: `obfuscation`; Mistral: `p`)
 _PADDING = re.compile(rb'"(?:obfuscation|p)"\s*:\s*"')
-_EVENT = re.compile(rb"event: ?([^\r\n]+)\n(?=data:)")
+# where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first in
+# the payload (OpenRouter's Responses)
+_EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
+_EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
+_TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 
 
 class Shape(NamedTuple):
-    """`head`, text without `stop`, `tail`; where `padded`, then text without a quote and `end`."""
+    """`head`, text without `stop`, `tail`; where there is a `pad_end`, then padding without a quote and `pad_end`.
+
+    The lengths stand beside the bytes: the tap has no time to ask for them.
+    """
 
     head: bytes
+    head_length: int
     stop: bytes
     tail: bytes
-    padded: bool
-    end: bytes
+    tail_length: int
+    pad_end: bytes
+    pad_end_length: int
 
 
-NO_SHAPE = Shape(b"\0no frame begins like this", b"\0", b"\0", False, b"")
+def _shape(head: bytes, stop: bytes, tail: bytes, pad_end: bytes = b"") -> Shape:
+    return Shape(head, len(head), stop, tail, len(tail), pad_end, len(pad_end))
+
+
+NO_SHAPE = _shape(b"\0no frame begins like this", b"\0", b"\0")
 
 
 def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None:
@@ -43,9 +57,8 @@ def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None
     """
     if not frame.endswith(b"\n\n") or b"\r" in frame:
         return None
-    event = _EVENT.match(frame)
-    if event and dull_event and dull_event.fullmatch(event[1]) and frame.count(b"\n") == 3:
-        return Shape(event[0], b"\n", b"\n\n", False, b"")
+    if dull_event is not None and (shape := _event_shape(frame, dull_event)) is not None:
+        return shape
     found = _TEXT.search(frame)
     if found is None:
         return None
@@ -55,16 +68,33 @@ def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None
     head, tail = frame[: found.end()], frame[quote:]
     padding = _PADDING.search(tail)
     if padding is None:
-        return Shape(head, b'"', tail, False, b"")
+        return _shape(head, b'"', tail)
     close = tail.find(b'"', padding.end())
-    return Shape(head, b'"', tail[: padding.end()], True, tail[close:])
+    return _shape(head, b'"', tail[: padding.end()], tail[close:]) if close >= 0 else None
+
+
+def _event_shape(frame: bytes, dull_event: re.Pattern[bytes]) -> Shape | None:
+    """The shape of a frame whose event name alone says that it tells nothing."""
+    lines = frame.count(b"\n")
+    if (event := _EVENT_BEFORE.match(frame)) and dull_event.fullmatch(event[1]):
+        return _shape(event[0], b"\n", b"\n\n") if lines == 3 else None
+    if (event := _TYPE_FIRST.match(frame)) and dull_event.fullmatch(event[1]):
+        return _shape(event[0], b"\n", b"\n\n") if lines == 2 else None
+    if (event := _EVENT_BEHIND.search(frame)) and dull_event.fullmatch(event[1]) and frame.startswith(b"data: "):
+        return _shape(b"data: ", b"\n", event[0]) if lines == 3 else None
+    return None
 
 
 class Skim:
-    """The shapes of one stream; `shape` is the one that was met last, `open` the same while a new frame may begin."""
+    """The shapes of one stream; `shape` is the one that was met last.
+
+    `on_open` is told which shape a chunk may have that begins a frame: none while an unfinished frame is held.
+    """
 
     def __init__(self) -> None:
-        self.shape = self.open = NO_SHAPE
+        self.shape = NO_SHAPE
+        self.on_open: Callable[[Shape], None] = _ignore
+        self._open = NO_SHAPE
         self._others: list[Shape] = []
 
     def learn(self, shape: Shape) -> None:
@@ -76,11 +106,16 @@ class Skim:
 
     def shut(self) -> None:
         """A frame has begun and not ended: whatever a chunk looks like, it is not a frame of its own."""
-        self.open = NO_SHAPE
+        self._tell(NO_SHAPE)
 
     def unshut(self) -> None:
         """The next chunk begins a frame."""
-        self.open = self.shape
+        self._tell(self.shape)
+
+    def _tell(self, shape: Shape) -> None:
+        if shape is not self._open:
+            self._open = shape
+            self.on_open(shape)
 
     def past(self, chunk: bytes, at: int = 0) -> tuple[int, int]:
         """Where the first frame from `at` on that may tell something begins, and how many were passed over."""
@@ -101,20 +136,23 @@ class Skim:
 
 def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
     """Pass over frames of one shape."""
-    head, stop, tail, padded, end = shape
-    head_length, tail_length, end_length = len(head), len(tail), len(end)
+    head, head_length, stop, tail, tail_length, pad_end, pad_end_length = shape
     startswith, find = chunk.startswith, chunk.find
     count = 0
     while startswith(head, at):
-        stopped = find(stop, at + head_length)
-        if stopped < 0 or not startswith(tail, stopped):
+        after = find(stop, at + head_length)
+        if after < 0 or not startswith(tail, after):
             break
-        after = stopped + tail_length
-        if padded:
+        after += tail_length
+        if pad_end_length:
             after = find(b'"', after)
-            if after < 0 or not startswith(end, after):
+            if after < 0 or not startswith(pad_end, after):
                 break
-            after += end_length
+            after += pad_end_length
         at = after
         count += 1
     return at, count
+
+
+def _ignore(shape: Shape) -> None:
+    """Nobody asks."""
