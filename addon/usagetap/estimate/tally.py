@@ -58,7 +58,11 @@ class OutputTally:
     def _settle(self, text: str) -> str:
         """Count all of `text` that later text cannot change; give back the rest."""
         pieces = self._tokenizer.pretokenize(text)
-        kept = "".join(pieces[-_UNSETTLED:])
+        settled = max(len(pieces) - _UNSETTLED, 0)
+        # how white space is cut depends on what follows it: it must not be the end of what is counted
+        while settled and pieces[settled - 1][-1].isspace():
+            settled -= 1
+        kept = "".join(pieces[settled:])
         if len(kept) >= _LONGEST:
             kept = ""
         self._counted += self._tokenizer.count(text[: len(text) - len(kept)])

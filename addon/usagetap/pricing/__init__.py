@@ -66,7 +66,8 @@ def price(record: Record, *, overrides: PriceFile | None = None) -> Price | None
         return Price(None, price_note="; ".join(billed.notes) or None)
     notes = [note for note in (table.note, *billed.notes, *_doubts(record, estimated)) if note]
     return Price(
-        cost=billed.cost.normalize(),
+        # an hour's rate by the second has no end
+        cost=round(billed.cost, 18).normalize(),
         currency=table.rates.currency,
         cost_source="estimated" if estimated else table.source,
         price_version=table.version,

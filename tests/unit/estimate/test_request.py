@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usagetap.estimate.request import count_request, render_tools
+from usagetap.estimate.vocabulary import family_of, tokenizer
+
+pytest.importorskip("bpe_openai", reason="the `estimate` extra is not installed")
+
+keys = st.sampled_from(
+    ["messages", "content", "role", "tools", "functions", "parameters", "properties", "type", "text", "input", "name"]
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys | st.text(max_size=5), inner, max_size=4),
+    max_leaves=25,
+)
+
+
+def count(body, model="gpt-4o"):
+    family = family_of(model)
+    return count_request(tokenizer(family.encoding), family, body)
+
+
+@settings(deadline=None)
+@given(json_values)
+def test_any_json_is_counted_or_is_not(body):
+    found = count(body)
+    assert found is None or found >= 0
+
+
+def chat(*messages, **more):
+    return {"model": "gpt-4o", "messages": [{"role": role, "content": text} for role, text in messages], **more}
+
+
+def test_plain_conversations_as_recorded():
+    # usage.prompt_tokens of api.openai.com for these very bodies
+    assert count(chat(("user", "Hello"))) == 8
+    assert count(chat(("user", "Hello")), "gpt-5-mini") == 7
+    assert count(chat(("user", [{"type": "text", "text": "Hello"}]))) == 8
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "where"},
+                "unit": {"type": "string", "enum": ["c", "f"]},
+                "days": {"type": "array", "items": {"type": "integer"}},
+            },
+            "required": ["city"],
+        },
+    },
+}
+
+
+def test_tools_are_told_to_the_model_as_typescript():
+    assert render_tools([WEATHER]).splitlines() == [
+        "namespace functions {",
+        "",
+        "// Get the weather",
+        "type get_weather = (_: {",
+        "// where",
+        "city: string,",
+        'unit?: "c" | "f",',
+        "days?: number[],",
+        "}) => any;",
+        "",
+        "} // namespace functions",
+    ]
+
+
+def test_tools_and_schemas_and_calls_cost_tokens():
+    bare = count(chat(("user", "Hello")))
+    with_tools = count(chat(("user", "Hello"), tools=[WEATHER]))
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": {}}}}
+    assert with_tools > bare + 30
+    assert count(chat(("user", "Hello"), response_format=schema)) > bare
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "get_weather", "arguments": "{}"}}]}
+    called = chat(("user", "Hello"))
+    called["messages"].append(call)
+    assert count(called) > bare + 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(("user", [{"type": "image_url", "image_url": {"url": "https://x"}}])),
+        chat(("user", "hi"), tools=[{"type": "web_search"}]),
+        {"contents": [{"parts": [{"inlineData": {"data": "…"}}]}]},
+        {"messages": []},
+        {},
+        [],
+        None,
+    ],
+)
+def test_what_the_body_does_not_tell_is_not_guessed(body):
+    assert count(body) is None
+
+
+def test_embeddings_and_completions_are_their_text():
+    assert count({"model": "text-embedding-3-small", "input": "hello world"}, "text-embedding-3-small") == 2
+    assert count({"model": "text-embedding-3-small", "input": ["hello", "world"]}, "text-embedding-3-small") == 2
+    assert count({"model": "davinci-002", "prompt": "hello world"}, "davinci-002") == 2
+    assert count({"model": "text-embedding-3-small", "input": [1, 2, 3]}, "text-embedding-3-small") == 3
+
+
+def test_the_responses_api_with_one_text():
+    assert count({"model": "gpt-4o", "input": "Hello"}) == 8

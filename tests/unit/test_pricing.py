@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from usagetap.model import Record, Usage
+from usagetap.pricing import Price, apply, price, read_prices
+
+NOVEMBER = datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp()
+
+
+def record(**values):
+    defaults = {
+        "uid": "u",
+        "flow_id": "f",
+        "started_at": NOVEMBER,
+        "status": "ok",
+        "end_reason": "complete",
+        "provider": "openai",
+        "server_address": "api.openai.com:443",
+        "path": "/v1/chat/completions",
+        "response_model": "gpt-4o-2024-08-06",
+        "usage_quality": "exact",
+    }
+    return Record(**(defaults | values))
+
+
+def prices(tmp_path, text):
+    path = tmp_path / "prices.yaml"
+    path.write_text(text)
+    return read_prices(path)
+
+
+def test_a_priced_row_says_what_it_cost_and_where_that_came_from():
+    # gpt-4o: 2.50 in, 1.25 cached, 10 out, dollars per million
+    found = price(record(usage=Usage(input_tokens=1000, cache_read_input_tokens=400, output_tokens=100)))
+    assert found.cost == (Decimal(600) * Decimal("2.5") + 400 * Decimal("1.25") + 100 * 10) / 1_000_000
+    assert (found.currency, found.cost_source, found.price_note) == ("USD", "price_table", None)
+    assert found.price_version.startswith("genai-prices ")
+    assert found.price_version.endswith(" openai/gpt-4o")
+
+
+def test_the_providers_own_figure_stands():
+    own = record(cost=Decimal("0.02"), usage=Usage(input_tokens=1, output_tokens=1))
+    assert price(own) == Price(Decimal("0.02"), "USD", "provider")
+    own.cost_source = "provider"
+    assert price(own) is None
+    own.cost, own.cost_source = None, "resolved"
+    assert price(own) is None
+
+
+def test_the_users_file_goes_before_the_bundled_table(tmp_path):
+    mine = prices(tmp_path, "- {model: gpt-4o*, input: 4, output: 8, currency: EUR}")
+    found = price(record(usage=Usage(input_tokens=250_000, output_tokens=125_000)), overrides=mine)
+    assert (found.cost, found.currency, found.cost_source) == (Decimal(2), "EUR", "override")
+    assert found.price_version.startswith("prices.yaml@")
+
+
+def test_prices_in_sats(tmp_path):
+    mine = prices(
+        tmp_path, "- {provider: llm.example, per: token, input: 0.05, output: 0.2, request: 3, currency: sats}"
+    )
+    row = record(
+        provider="llm.example", server_address="llm.example:443", usage=Usage(input_tokens=10, output_tokens=5)
+    )
+    assert (price(row, overrides=mine).cost, price(row, overrides=mine).currency) == (Decimal("4.5"), "sats")
+
+
+def test_a_gateway_can_be_priced_like_the_provider_behind_it(tmp_path):
+    row = record(provider="localhost", server_address="localhost:4000", usage=Usage(input_tokens=1000, output_tokens=0))
+    assert price(row).cost is None
+    found = price(row, overrides=prices(tmp_path, '- {provider: "localhost:4000", like: openai}'))
+    assert (found.cost, found.cost_source) == (Decimal("0.0025"), "override")
+    assert "openai/gpt-4o" in found.price_version
+
+
+def test_a_free_model_costs_zero_which_is_not_unpriced(tmp_path):
+    row = record(response_model="qwen3:14b", provider="localhost", usage=Usage(input_tokens=9, output_tokens=9))
+    assert price(row, overrides=prices(tmp_path, "- {model: qwen3*, input: 0, output: 0}")).cost == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"response_model": "nobodys-model"}, "no price for nobodys-model at openai"),
+        ({"response_model": None}, "no model name, no price (openai)"),
+        ({"provider": "llm.local", "server_address": "llm.local:80"}, "no price for gpt-4o-2024-08-06 at llm.local"),
+        ({"server_address": "chatgpt.com:443"}, "paid for by subscription, not by token"),
+        ({"service_tier": "scale"}, "tier scale is paid for by capacity, not by token"),
+    ],
+)
+def test_unknown_is_unpriced_and_says_why(changes, note):
+    found = price(record(usage=Usage(input_tokens=10, output_tokens=10), **changes))
+    assert (found.cost, found.currency, found.cost_source, found.price_note) == (None, None, None, note)
+
+
+def test_a_request_that_failed_before_anything_was_used_has_nothing_to_price():
+    assert price(record(status="error", end_reason="http_error", usage_quality="missing")) is None
+
+
+def test_estimates_of_a_failed_generation_are_never_priced():
+    failed = record(status="error", end_reason="upstream_error", usage_quality="estimated", estimated_input_tokens=500)
+    assert price(failed) is None
+
+
+def test_usage_reported_with_an_error_is_priced_and_doubted():
+    failed = record(status="error", end_reason="upstream_error", usage=Usage(input_tokens=400, output_tokens=0))
+    found = price(failed)
+    assert found.cost == Decimal("0.001")
+    assert found.price_note == "ended in an error: may not be billed"
+
+
+def test_estimated_tokens_are_priced_apart():
+    cut = record(
+        status="aborted",
+        end_reason="client_disconnected",
+        usage_quality="estimated",
+        estimated_input_tokens=400,
+        estimated_output_tokens=100,
+    )
+    found = price(cut)
+    assert (found.cost, found.cost_source) == (Decimal("0.002"), "estimated")
+
+
+def test_a_stream_that_was_cut_is_priced_with_what_passed_beyond_the_providers_last_word():
+    cut = record(
+        status="aborted",
+        end_reason="client_disconnected",
+        usage_quality="partial",
+        usage=Usage(input_tokens=400, output_tokens=1),
+        estimated_output_tokens=100,
+    )
+    assert (price(cut).cost, price(cut).cost_source) == (Decimal("0.002"), "estimated")
+    cut.estimated_output_tokens = None
+    assert (price(cut).cost, price(cut).cost_source) == (Decimal("0.00101"), "price_table")
+    assert price(cut).price_note == "cut short: a lower bound"
+
+
+def test_a_special_tier_is_priced_where_the_table_knows_it_and_named_where_not():
+    # gpt-5-mini flex since 2026-10-12: 0.125 in; before, the table has only the ordinary 0.25
+    usage = Usage(input_tokens=1_000_000, output_tokens=0)
+    row = record(response_model="gpt-5-mini", service_tier="flex", usage=usage)
+    assert (price(row).cost, price(row).price_note) == (Decimal("0.125"), None)
+    row.started_at = datetime(2026, 9, 1, tzinfo=UTC).timestamp()
+    assert price(row).cost == Decimal("0.25")
+    assert price(row).price_note == "no rate for tier flex at that date: the ordinary rate"
+    row.service_tier = "default"
+    assert price(row).price_note is None
+
+
+def test_prices_are_those_of_the_day():
+    # claude-sonnet-4-6 had a dearer tier above 200,000 tokens until 2026-03-13
+    row = record(
+        provider="anthropic",
+        server_address="api.anthropic.com:443",
+        response_model="claude-sonnet-4-6",
+        usage=Usage(input_tokens=300_000, output_tokens=0),
+    )
+    row.started_at = datetime(2026, 3, 12, tzinfo=UTC).timestamp()
+    assert price(row).cost == Decimal("1.8")
+    row.started_at = datetime(2026, 3, 14, tzinfo=UTC).timestamp()
+    assert price(row).cost == Decimal("0.9")
+
+
+ADVISED = {
+    "input_tokens": 2390,
+    "output_tokens": 121,
+    "iterations": [
+        {"type": "message", "input_tokens": 1128, "output_tokens": 110},
+        {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 2518, "output_tokens": 22},
+        {"type": "message", "input_tokens": 1262, "output_tokens": 11},
+    ],
+}
+
+
+def test_what_anthropic_ran_beside_the_answer_is_billed_by_its_own_model():
+    # recorded shape: claude-sonnet-5 (2 in, 10 out) advised by claude-opus-4-8 (5 in, 25 out)
+    row = record(
+        provider="anthropic",
+        server_address="api.anthropic.com:443",
+        response_model="claude-sonnet-5",
+        usage=Usage(input_tokens=2390, output_tokens=121),
+        usage_raw=ADVISED,
+    )
+    assert price(row).cost == Decimal(2390 * 2 + 121 * 10 + 2518 * 5 + 22 * 25) / 1_000_000
+
+
+def test_searches_that_anthropic_made_are_billed():
+    raw = {"input_tokens": 100, "server_tool_use": {"web_search_requests": 3}}
+    row = record(provider="anthropic", response_model="claude-sonnet-5", usage=Usage(input_tokens=100), usage_raw=raw)
+    assert price(row).cost == Decimal("0.0002") + 3 * Decimal("0.01")
+
+
+def test_audio_by_the_second():
+    # whisper-1: 0.36 dollars an hour
+    row = record(response_model="whisper-1", usage_raw={"type": "duration", "seconds": 37})
+    assert price(row).cost == round(Decimal("0.36") * 37 / 3600, 18)
+
+
+def test_mistrals_audio_is_billed_by_the_second_and_its_tokens_not_as_well():
+    raw = {"prompt_audio_seconds": 36, "prompt_tokens": 9, "prompt_tokens_details": {"audio_tokens": 375}}
+    row = record(
+        provider="mistral_ai",
+        server_address="api.mistral.ai:443",
+        response_model="voxtral-small-24b-2507",
+        usage=Usage(input_tokens=384, audio_input_tokens=375, output_tokens=10),
+        usage_raw=raw,
+    )
+    # 0.10 in, 0.40 out a million, 0.24 an hour
+    assert price(row).cost == Decimal("0.0000009") + Decimal("0.000004") + Decimal("0.0024")
+
+
+def test_a_price_is_written_into_its_record_and_none_leaves_it():
+    row = record(usage=Usage(input_tokens=4, output_tokens=0))
+    apply(row, price(row))
+    assert (row.cost, row.cost_source) == (Decimal("0.00001"), "price_table")
+    apply(row, None)
+    assert row.cost == Decimal("0.00001")
+
+
+PROVIDERS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
+    "azure": "azure.ai.openai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+    "groq": "groq",
+    "deepseek": "deepseek",
+    "cohere": "cohere",
+}
+#: dollars per million: input, cache read, cache write, output; by hand, from the providers' pages
+BY_HAND = {
+    "gpt-4o": ("2.5", "1.25", None, "10"),
+    "gpt-4o-mini": ("0.15", "0.075", None, "0.6"),
+    "gpt-5": ("1.25", "0.125", None, "10"),
+    "gpt-5-mini": ("0.25", "0.025", None, "2"),
+    "claude-sonnet-4-0": ("3", "0.3", "3.75", "15"),
+    "claude-haiku-4-5": ("1", "0.1", "1.25", "5"),
+}
+
+
+def corpus():
+    path = Path(os.environ["USAGETAP_CORPUS"]) / "http.jsonl.gz"
+    with gzip.open(path) as lines:
+        for line in lines:
+            exchange = json.loads(line)
+            if exchange["expect"] and exchange["expect"]["has_usage"] and exchange["provider"] in PROVIDERS:
+                yield exchange
+
+
+def from_corpus(exchange):
+    """A record as the corpus' own oracle counts it: nothing of ours is in it but the price."""
+    expect, url = exchange["expect"], urlsplit(exchange["url"])
+    raw = expect["usage_raw"] if isinstance(expect["usage_raw"], dict) else {}
+    creation = raw.get("cache_creation") or {}
+    return record(
+        provider=PROVIDERS[exchange["provider"]],
+        server_address=f"{url.hostname}:443",
+        path=url.path,
+        response_model=expect["model"],
+        usage=Usage(
+            input_tokens=expect["input_tokens"],
+            output_tokens=expect["output_tokens"],
+            cache_read_input_tokens=expect["cached_input_tokens"],
+            cache_write_input_tokens=expect["cache_write_tokens"],
+            cache_write_1h_input_tokens=creation.get("ephemeral_1h_input_tokens"),
+            reasoning_output_tokens=expect["reasoning_tokens"],
+        ),
+        usage_raw=raw,
+    )
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif("USAGETAP_CORPUS" not in os.environ, reason="USAGETAP_CORPUS does not name ../shared/corpus")
+def test_every_price_of_the_corpus_equals_genai_prices_own_arithmetic_and_ours_by_hand():
+    import genai_prices
+
+    compared, by_hand = 0, 0
+    for exchange in corpus():
+        row = from_corpus(exchange)
+        found = price(row)
+        # genai-prices bills none of these
+        beside = any(row.usage_raw.get(name) for name in ("iterations", "server_tool_use", "prompt_audio_seconds"))
+        if found is None or found.cost is None or beside or (found.price_note or "").startswith("more "):
+            continue
+        seller, _, model = found.price_version.split(" ")[2].partition("/")
+        usage = row.usage
+        known = {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_read_tokens": usage.cache_read_input_tokens,
+            "cache_write_tokens": usage.cache_write_input_tokens,
+            "cache_write_1h_tokens": usage.cache_write_1h_input_tokens,
+            "output_reasoning_tokens": usage.reasoning_output_tokens,
+        }
+        theirs = genai_prices.calc_price(
+            genai_prices.Usage(**{name: count for name, count in known.items() if count is not None}),
+            row.response_model,
+            provider_id=seller,
+            genai_request_timestamp=datetime.fromtimestamp(row.started_at, UTC),
+        )
+        assert found.cost == theirs.total_price, (exchange["id"], found)
+        compared += 1
+        if model in BY_HAND and not known["cache_write_1h_tokens"]:
+            into, read, write, out = (Decimal(rate or 0) for rate in BY_HAND[model])
+            cached, written = usage.cache_read_input_tokens or 0, usage.cache_write_input_tokens or 0
+            fresh = (usage.input_tokens or 0) - cached - written
+            expected = fresh * into + cached * read + written * write + (usage.output_tokens or 0) * out
+            assert found.cost == expected / 1_000_000, (exchange["id"], found)
+            by_hand += 1
+    assert compared > 3000
+    assert by_hand > 1000
