@@ -267,6 +267,8 @@ class Reader:
         hint = self.dialect.transport_hint if self._stream else None
         if hint == "json_array":
             return "json_array" if start.startswith(b"[") else "json"
+        if hint == "ndjson" and start.startswith((b"{\n", b"{\r")):
+            return "json"  # an object over several lines: no line of it is JSON
         return hint or "json"
 
     def _events(self, chunk: bytes) -> None:
@@ -332,6 +334,9 @@ class Reader:
         try:
             told = _parse(payload)
         except ValueError:
+            if self.transport == "sse" and b"\n" in payload:  # events apart by one line end (some proxies, fixtures)
+                for line in payload.split(b"\n"):
+                    self._observe(b"data: " + line + b"\n\n")
             return  # not JSON: garbage, or a frame that the end of the body cut
         self.dialect.observe(self.seen, told)
         if self._http_status >= 400:
