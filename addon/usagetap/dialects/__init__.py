@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from usagetap.dialects.anthropic import Anthropic, AnthropicComplete
 from usagetap.dialects.base import Dialect
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
 from usagetap.model import Request
 
 DIALECTS: tuple[Dialect, ...] = (
+    Anthropic(),
+    AnthropicComplete(),
     OpenAIChat(),
     OpenAICompletions(),
 )
