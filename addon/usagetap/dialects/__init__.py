@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from usagetap.dialects.anthropic import Anthropic, AnthropicComplete
 from usagetap.dialects.base import Dialect
+from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
 from usagetap.model import Request
 
 DIALECTS: tuple[Dialect, ...] = (
     Anthropic(),
     AnthropicComplete(),
+    Gemini(),
+    GeminiEmbeddings(),
     OpenAIChat(),
     OpenAICompletions(),
 )
