@@ -5,6 +5,7 @@ from __future__ import annotations
 from usagetap.dialects.anthropic import Anthropic, AnthropicComplete
 from usagetap.dialects.base import Dialect
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
+from usagetap.dialects.gemini_interactions import GeminiInteractions
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
 from usagetap.model import Request
 
@@ -13,6 +14,7 @@ DIALECTS: tuple[Dialect, ...] = (
     AnthropicComplete(),
     Gemini(),
     GeminiEmbeddings(),
+    GeminiInteractions(),
     OpenAIChat(),
     OpenAICompletions(),
 )
