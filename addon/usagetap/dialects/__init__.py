@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from usagetap.dialects.anthropic import Anthropic, AnthropicComplete
 from usagetap.dialects.base import Dialect
+from usagetap.dialects.bedrock_converse import BedrockConverse
+from usagetap.dialects.bedrock_invoke import BedrockInvoke
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.gemini_interactions import GeminiInteractions
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
@@ -15,6 +17,8 @@ DIALECTS: tuple[Dialect, ...] = (
     Gemini(),
     GeminiEmbeddings(),
     GeminiInteractions(),
+    BedrockConverse(),
+    BedrockInvoke(),
     OpenAIChat(),
     OpenAICompletions(),
 )
