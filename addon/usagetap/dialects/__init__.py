@@ -6,6 +6,7 @@ from usagetap.dialects.anthropic import Anthropic, AnthropicComplete
 from usagetap.dialects.base import Dialect
 from usagetap.dialects.bedrock_converse import BedrockConverse
 from usagetap.dialects.bedrock_invoke import BedrockInvoke
+from usagetap.dialects.cohere import Cohere, CohereEmbed, CohereRerank
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.gemini_interactions import GeminiInteractions
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
@@ -19,6 +20,9 @@ DIALECTS: tuple[Dialect, ...] = (
     GeminiInteractions(),
     BedrockConverse(),
     BedrockInvoke(),
+    Cohere(),
+    CohereEmbed(),
+    CohereRerank(),
     OpenAIChat(),
     OpenAICompletions(),
 )
