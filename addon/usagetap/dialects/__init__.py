@@ -9,6 +9,7 @@ from usagetap.dialects.bedrock_invoke import BedrockInvoke
 from usagetap.dialects.cohere import Cohere, CohereEmbed, CohereRerank
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.gemini_interactions import GeminiInteractions
+from usagetap.dialects.ollama import Ollama
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
 from usagetap.model import Request
 
@@ -23,6 +24,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Cohere(),
     CohereEmbed(),
     CohereRerank(),
+    Ollama(),
     OpenAIChat(),
     OpenAICompletions(),
 )
