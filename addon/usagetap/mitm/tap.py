@@ -15,17 +15,18 @@ from typing import Any
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import Client, ConnectionState
 
 from usagetap.dialects import detect
 from usagetap.dialects.base import Dialect
 from usagetap.ending import Cut, End, end_reason, usage_quality
 from usagetap.headline import headline
-from usagetap.mitm import edits, exchange, options
+from usagetap.mitm import edits, exchange, options, retry
 from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.incoming import credential_of, plain_body, request_of, tag_of
 from usagetap.mitm.recording import Recording
 from usagetap.mitm.streams import streamed_request, tap_response
-from usagetap.mitm.who import cut_of
+from usagetap.mitm.who import cut_of, watch_timeout
 from usagetap.model import STATUS_OF_END, Record, Request
 from usagetap.providers import provider
 from usagetap.reader import Reader
@@ -43,17 +44,18 @@ def recording() -> Recording:
     return _recording
 
 
-def fail_open[**P](hook: Callable[P, None]) -> Callable[P, None]:
+def fail_open[**P, T](hook: Callable[P, T]) -> Callable[P, T | None]:
     """A hook that never raises: a bug of ours is logged, once per flow, and the traffic goes on."""
 
     @functools.wraps(hook)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
-            hook(*args, **kwargs)
+            return hook(*args, **kwargs)
         except exceptions.OptionsError:
             raise
         except Exception as error:  # the one promise
             _report(args[1] if len(args) > 1 else None, hook.__name__, error)
+            return None
 
     return guarded
 
@@ -116,19 +118,35 @@ class Tap:
         if known is None or known.ended or flow.response is None or flow.response.status_code < 200:
             return
         self._start_reader(flow, known)
+        if flow.response.status_code < 400:
+            known.original = None
         if flow.live and _wants_tap(flow, known):
             tap_response(flow, known, self._keep_limit(), lambda error: _report(flow, "the tap", error))
 
+    async def response(self, flow: http.HTTPFlow) -> None:
+        """The answer is whole; a refusal of our edit is answered by a second try."""
+        known = exchange.of(flow)
+        if known is not None and not known.ended and self._refused(flow, known):
+            await self._ask_again(flow, known)
+        self._answered(flow)
+
+    def client_connected(self, client: Client) -> None:
+        """Learn when mitmproxy itself closes an idle connection: it blames the client."""
+        watch_timeout(client)
+
+    def client_disconnected(self, client: Client) -> None:
+        """Nobody waits for a second try any more."""
+        retry.stop_for(client)
+
     @fail_open
-    def response(self, flow: http.HTTPFlow) -> None:
-        """The answer is whole."""
+    def _answered(self, flow: http.HTTPFlow) -> None:
         known = exchange.of(flow)
         if known is None or known.ended or flow.response is None or flow.response.status_code < 200:
             return
         if known.reader is None:
             self._start_reader(flow, known)
         assert known.reader is not None
-        if known.first_chunk_at is None:
+        if known.first_chunk_at is None and not known.reader.chunks:
             known.reader.feed(flow.response.raw_content or b"")
         if not flow.error:  # of a flow read from a file both hooks are called
             self._end(flow, known, None)
@@ -180,10 +198,13 @@ class Tap:
         known.extras["strip"] = settings.strip_frame == "always" or (
             settings.strip_frame == "injected" and outcome.injected and outcome.client_include_usage is not True
         )
+        if outcome.injected:
+            known.original = raw
         if outcome.body is not None and not streamed:
             edits.apply(flow, outcome)
         flow.request.headers.pop(settings.tag_header, None)
         if known.extras["strip"] and known.usage_due and "accept-encoding" in flow.request.headers:
+            known.extras["accept_encoding"] = flow.request.headers["accept-encoding"]
             flow.request.headers["accept-encoding"] = "identity"
         exchange.begin(flow, known)
         recording().writer.put(record)
@@ -282,21 +303,44 @@ class Tap:
             record.stripped = known.stripper.stripped > 0
         if record.error_type is None and flow.error is not None and record.status == "error":
             record.error_type, record.error_message = record.end_reason, flow.error.msg[:500]
-        self._learn(flow, known)
         recording().writer.put(record)
         level = logging.WARNING if record.end_reason == "no_usage" else logging.INFO
         log.log(level, "usage: %s", headline(record))
 
-    def _learn(self, flow: http.HTTPFlow, known: Exchange) -> None:
-        """Remember a host that refused our field, by the words of its own answer."""
+    @fail_open
+    def _refused(self, flow: http.HTTPFlow, known: Exchange) -> bool:
+        """Whether upstream refused our field, by the words of its own answer; then it is remembered."""
         if not known.record.injected or flow.response is None or flow.response.raw_content is None:
+            return False
+        body = flow.response.get_content(strict=False) or b""
+        if known.reader is None or not blames_us(flow.response.status_code, body):
+            return False
+        known.reader.feed(flow.response.raw_content)
+        known.reader.finish(complete=True)
+        host, scope, expires = recording().refusals.add(known.extras["request"])
+        recording().writer.put_refusal(
+            host, scope, refused_at=time.time(), expires_at=expires, reason=known.reader.seen.error_message
+        )
+        log.warning("usage: %s refuses stream_options: left alone from now on (`usagetap refusals`)", host)
+        return True
+
+    async def _ask_again(self, flow: http.HTTPFlow, known: Exchange) -> None:
+        """Answer a refused request by sending what the client sent; on any failure the refusal stands."""
+        original = known.original
+        if original is None or not flow.live:
             return
-        if blames_us(flow.response.status_code, flow.response.get_content(strict=False) or b""):
-            host, scope, expires = recording().refusals.add(known.extras["request"])
-            recording().writer.put_refusal(
-                host, scope, refused_at=time.time(), expires_at=expires, reason=known.record.error_message
-            )
-            log.warning("usage: %s refuses stream_options: left alone from now on (`usagetap refusals`)", host)
+        try:
+            answered = await retry.ask_again(flow, original, known.extras.get("accept_encoding"))
+        except Exception as error:  # the one promise: the client gets the answer that there is
+            _report(flow, "the second try", error)
+            return
+        if answered:
+            known.record.retried, known.record.injected = True, False
+            known.record.inject_skipped = "refused"
+            known.usage_due = known.record.client_include_usage is True
+            known.reader = None
+        elif flow.client_conn.state is not ConnectionState.OPEN:
+            self._end(flow, known, "client")
 
 
 def _wants_tap(flow: http.HTTPFlow, known: Exchange) -> bool:
@@ -305,7 +349,7 @@ def _wants_tap(flow: http.HTTPFlow, known: Exchange) -> bool:
     kind = flow.response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.endswith(("event-stream", "eventstream", "ndjson", "stream+json", "jsonl")):
         return True
-    if ctx.options.stream_large_bodies:  # would be streamed past us
+    if ctx.options.stream_large_bodies and flow.response.status_code < 400:  # would be streamed past us
         return True
     return bool(known.record.stream) and flow.response.status_code < 400
 

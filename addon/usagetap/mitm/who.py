@@ -7,10 +7,10 @@ mitmproxy itself closes reads `Client disconnected.` (mitmproxy-facts.md, A).
 from __future__ import annotations
 
 import re
-import time
+import weakref
 
 from mitmproxy import ctx, flow, http
-from mitmproxy.connection import ConnectionState
+from mitmproxy.connection import Client, ConnectionState
 
 from usagetap.ending import Cut
 
@@ -25,7 +25,7 @@ def cut_of(http_flow: http.HTTPFlow) -> Cut:
     if not http_flow.live:  # read from a file: the connections are long closed
         return "client" if re.search("client disconnected|reset by client", message, re.IGNORECASE) else "upstream"
     client, server = http_flow.client_conn, http_flow.server_conn
-    if _idle_for(http_flow) >= ctx.options.tcp_timeout:
+    if client in _timed_out:
         return "idle"
     if client.state is not ConnectionState.OPEN:
         return "client"
@@ -53,10 +53,23 @@ def _resetter(http_flow: http.HTTPFlow, message: str) -> Cut:
     return "client" if "CANCEL" in message or "NO_ERROR" in message else "upstream"
 
 
-def _idle_for(http_flow: http.HTTPFlow) -> float:
-    """Seconds since the last byte on the client's connection, as mitmproxy's own watchdog counts them; else 0."""
+_timed_out: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def watch_timeout(client: Client) -> None:
+    """Note, when it happens, that mitmproxy's own `tcp_timeout` closes this client's connection.
+
+    Nothing tells afterwards, so its watchdog's callback is followed. Another mitmproxy may not have it: then such an end
+    counts as the client's.
+    """
     try:
-        handler = ctx.master.addons.get("proxyserver").connections[http_flow.client_conn.id]
-        return time.time() - float(handler.timeout_watchdog.last_activity)
+        watchdog = ctx.master.addons.get("proxyserver").connections[client.id].timeout_watchdog
+        close = watchdog.callback
     except (AttributeError, KeyError, TypeError):
-        return 0.0
+        return
+
+    async def closing() -> None:
+        _timed_out.add(client)
+        await close()
+
+    watchdog.callback = closing
