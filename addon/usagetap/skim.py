@@ -20,8 +20,8 @@ _TEXT = re.compile(
 )
 # random padding behind the text, other on each frame (OpenAI: `obfuscation`; Mistral: `p`)
 _PADDING = re.compile(rb'"(?:obfuscation|p)"\s*:\s*"')
-# where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first in
-# the payload (OpenRouter's Responses)
+# where a frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first in the
+# payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
 _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')

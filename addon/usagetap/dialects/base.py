@@ -142,8 +142,9 @@ def observe_error_body(seen: Observation, payload: Any) -> None:
     """Note what the body of a 4xx or 5xx says, with shapes that would be no error under a 200."""
     if observe_error(seen, payload):
         return
-    if isinstance(payload, str):  # Hugging Face's router answers 422 with a bare sentence
-        seen.fail(None, _sentence(payload.strip()))
+    if isinstance(payload, str):  # Hugging Face's router answers 422 with a bare sentence; a page of HTML says nothing
+        if payload.strip() and not payload.lstrip().startswith("<"):
+            seen.fail(None, _sentence(payload.strip()))
         return
     payload = mapping(payload)
     for name in ("message", "Message", "detail", "errors"):

@@ -1,8 +1,8 @@
 """OpenAI Chat Completions, and everything that calls itself compatible.
 
 https://platform.openai.com/docs/api-reference/chat-streaming. Where usage is found, all recorded: on a last frame with
-`choices: []` (OpenAI), on the finish frame (Mistral, DeepSeek), after it with choices (OpenRouter), before it (Perplexity),
-on every frame (Databricks, NIM, Hyperbolic: cumulative), inside `choices[0]` (Moonshot), in `x_groq` (Groq).
+`choices: []` (OpenAI), on the finish frame (Mistral, DeepSeek), after it with choices (OpenRouter), before it
+(Perplexity), on every frame (Databricks, NIM, Hyperbolic: cumulative), inside `choices[0]` (Moonshot), in `x_groq` (Groq).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from usagetap.dialects.base import (
     Dialect,
     Json,
     Weight,
+    azure_deployment,
     mapping,
     observe_error,
     observe_identity,
@@ -42,11 +43,12 @@ class OpenAIChat(Dialect):
         if path.endswith("/chat/completions"):
             return True
         has_messages = isinstance(request.body, dict) and "messages" in request.body
-        # Mistral's agents, gateways' own prefixes; Writer serves chat under /v1/chat (Cohere's v2 has the same shape)
-        return has_messages and (path.endswith("/completions") or path == "/v1/chat")
+        if path == "/v1/chat":  # Writer's path, taken there also with a body that is no JSON; Cohere's v1 has `message`
+            return has_messages or request.host.endswith("writer.com")
+        return has_messages and path.endswith("/completions")  # Mistral's agents, gateways' own prefixes
 
     def model(self, request: Request) -> str | None:
-        return request.text("model") or _azure_deployment(request.path)
+        return request.text("model") or azure_deployment(request.path)
 
     def weigh(self, frame: bytes) -> Weight:
         if _TELLS.search(frame):
@@ -116,8 +118,3 @@ def _usage_of(payload: Json, choices: list[Any]) -> Json:
         if isinstance(usage, dict) and usage:
             return usage
     return {}
-
-
-def _azure_deployment(path: str) -> str | None:
-    found = re.search(r"/deployments/([^/]+)/", path)
-    return found[1] if found else None
