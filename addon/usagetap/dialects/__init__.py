@@ -10,7 +10,14 @@ from usagetap.dialects.cohere import Cohere, CohereEmbed, CohereRerank
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.gemini_interactions import GeminiInteractions
 from usagetap.dialects.ollama import Ollama
+from usagetap.dialects.openai_assistants import OpenAIAssistants
+from usagetap.dialects.openai_audio import OpenAIAudio
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
+from usagetap.dialects.openai_embeddings import OpenAIEmbeddings
+from usagetap.dialects.openai_images import OpenAIImages
+from usagetap.dialects.openai_responses import OpenAIResponses
+from usagetap.dialects.rerank import Rerank
+from usagetap.dialects.unknown import Unknown
 from usagetap.model import Request
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -25,9 +32,18 @@ DIALECTS: tuple[Dialect, ...] = (
     CohereEmbed(),
     CohereRerank(),
     Ollama(),
+    OpenAIResponses(),
+    OpenAIAssistants(),
+    OpenAIEmbeddings(),
+    OpenAIAudio(),
+    OpenAIImages(),
+    Rerank(),
     OpenAIChat(),
     OpenAICompletions(),
 )
+
+UNKNOWN = Unknown()
+"""For POSTs to the user's `usage_hosts` that no dialect knows; never detected."""
 
 
 def detect(request: Request, *, openai_compatible: bool = False) -> Dialect | None:

@@ -43,6 +43,7 @@ class Anthropic(Dialect):
 
     name = "anthropic"
     dull_event = re.compile(rb"content_block_(?:start|delta|stop)|ping")
+    finish_ends = False
 
     def matches(self, request: Request) -> bool:
         if request.method != "POST":
