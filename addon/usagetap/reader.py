@@ -244,7 +244,7 @@ class Reader:
         """Settle the framing by Content-Type and first bytes; returns the state that reads from now on."""
         start = head.lstrip(_BLANK)
         self.transport = transport = self._transport(start)
-        if transport == "json" and not start.startswith((b"{", b"[", b'"')):
+        if transport == "json" and self._http_status < 400 and not start.startswith((b"{", b"[", b'"')):
             self.opaque = True
             self._plain = self._ignore
         elif transport == "sse":
@@ -337,6 +337,8 @@ class Reader:
             if self.transport == "sse" and b"\n" in payload:  # events apart by one line end (some proxies, fixtures)
                 for line in payload.split(b"\n"):
                     self._observe(b"data: " + line + b"\n\n")
+            if self._http_status >= 400 and self.transport == "json":
+                observe_error_body(self.seen, payload.decode("utf-8", "replace"))
             return  # not JSON: garbage, or a frame that the end of the body cut
         self.dialect.observe(self.seen, told)
         if self._http_status >= 400:
