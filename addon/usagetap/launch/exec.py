@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from usagetap.launch.bundle import ca_certificate, write_bundle
+from usagetap.launch.bundle import make_ca, write_bundle
 from usagetap.launch.environment import variables
 from usagetap.launch.proxy import PrivateProxy, ProxyFailed, upstream_of
 from usagetap.launch.settings import confdir_of, database
@@ -63,10 +63,10 @@ def run_through_proxy(
         options.append(f"usage_db={db}")
     if confdir:
         options.append(f"confdir={confdir}")
-    with PrivateProxy(options=options, upstream=upstream) as proxy:
-        bundle = write_bundle(
-            proxy.directory / "ca-bundle.pem", ca_certificate(confdir_of(proxy.arguments)), os.environ
-        )
+    proxy = PrivateProxy(options=options, upstream=upstream)
+    ca = make_ca(confdir_of(proxy.arguments))  # on its first start, mitmproxy makes it after it listens
+    with proxy:
+        bundle = write_bundle(proxy.directory / "ca-bundle.pem", ca, os.environ)
         # behind another proxy, loopback cannot be reached through ours, which passes everything on
         extra = variables(proxy.url, bundle, os.environ, loopback_direct=upstream is not None)
         code = run_command(command, {**os.environ, **extra})

@@ -131,7 +131,7 @@ class PrivateProxy:
     def _start(self) -> None:
         mode, credentials = self.upstream or ("regular", None)
         ready = self.directory / "ready.json"
-        environment = {**os.environ, "USAGETAP_READY": str(ready)}
+        environment = {**os.environ, "USAGETAP_READY": str(ready), "PYTHONUNBUFFERED": "1"}
         if credentials is not None:  # not on the command line, where every user of the machine can read it
             environment["USAGETAP_UPSTREAM_AUTH"] = credentials
         ours = [STRIP_INJECTED, "flow_detail=0", "termlog_verbosity=warn", *upstream_roots(os.environ)]

@@ -85,6 +85,7 @@ def directions(mode: str, port: int | str) -> str:
 
 def start(command: list[str]) -> None:
     """Become mitmproxy; where a process cannot be replaced (Windows), wait for it and exit as it did."""
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")  # into a pipe or a journal, its lines would come blocks later
     if sys.platform == "win32":
         raise SystemExit(subprocess.call(command))
     os.execv(command[0], command)
