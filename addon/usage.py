@@ -3,16 +3,26 @@
 Nobody imports it, and no logic belongs here: mitmproxy loads it outside `sys.modules`, and reloads it, never its imports.
 """
 
+import logging
 import sys
 from pathlib import Path
 
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+addons = []
 try:
     from usagetap.mitm.tap import Tap
-except ModuleNotFoundError as missing:
-    name = (missing.name or "").partition(".")[0]
-    sys.exit(f"usagetap needs the package {name!r}: run `{sys.executable} -m pip install mitmproxy orjson peewee`")
-
-addons = [Tap()]
+except ModuleNotFoundError as error:
+    package = (error.name or "").partition(".")[0]
+    if package not in ("mitmproxy", "orjson", "peewee"):
+        raise
+    # While mitmproxy starts, an error in the log ends it, with this line for the last; in a proxy that runs (the script was
+    # added or reloaded) it does not: traffic comes first. An exception would show a traceback instead, SystemExit kill both.
+    logging.getLogger("usage").error(
+        "usage: the Python package %s is not installed: run `%s -m pip install mitmproxy orjson peewee`",
+        package,
+        sys.executable,
+    )
+else:
+    addons = [Tap()]

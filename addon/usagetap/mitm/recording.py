@@ -1,45 +1,54 @@
-"""Where records go: the writer thread, and what is done there to each before it is written."""
+"""Where records go: the writer thread, and what is done there to each before it is written.
+
+One recording at a time for the whole process. It lives in this module, so that it outlives a script reload: what is
+queued, and streams that go on, belong to the process and not to the script.
+"""
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
-import threading
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from mitmproxy import exceptions
 
+from usagetap.headline import headline
 from usagetap.mitm.options import Settings
 from usagetap.mitm.refusals import Refusals
 from usagetap.model import Record
 from usagetap.store.instance import new_id
 from usagetap.store.place import place_of
 from usagetap.store.secret import fingerprint, load_secret
-from usagetap.store.writer import Writer
+from usagetap.store.writer import Finish, Writer
 
 log = logging.getLogger(__name__)
 logging.getLogger("peewee").setLevel(logging.WARNING)  # it logs every statement with its values
 
 DRAIN = 5.0
-"""Seconds that `done` waits for the writer: more than any batch takes, less than what a person waits for."""
+"""Seconds that a stop waits for the writer: more than any batch takes, less than what a person waits for."""
+
+type Ended = Callable[[Record], None]
 
 
 class Recording:
     """The writer with its instance, secret and prices, for one database."""
 
-    def __init__(self, settings: Settings, on_finished: Callable[[Record], None] | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises `OptionsError` where the price file or the database's place is no good."""
         self.settings = settings
         self.instance = new_id()
+        self.on_ended: Ended | None = None
+        """Called on the writer's thread with each ended record, priced."""
         self._numbers = itertools.count(1)
         self._prices = _read_prices(settings.prices)
-        self._on_finished = on_finished
         self._secret = _secret(settings.db)
-        self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
-        self.writer.start()
         self.refusals = Refusals(_known_refusals(settings.db))
+        self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=log.log)
+        self.writer.start()
 
     def uid(self) -> str:
         """A new record's key."""
@@ -49,23 +58,57 @@ class Recording:
         """The keyed hash of `content`; `None` for nothing."""
         return fingerprint(self._secret, content) if content else None
 
+    def put(self, record: Record, finish: Finish | None = None) -> None:
+        """Hand a record to the writer: once when its request leaves, once when it has ended."""
+        self.writer.put(record, finish)
+
     def stop(self) -> None:
         """Write what is queued and end."""
         if not self.writer.stop(DRAIN):
-            log.error("usage: the writer did not finish in %.0f s; what it had left is in the journal or lost", DRAIN)
+            log.error("usage: the writer did not finish in %.0f s: what it had left may be lost", DRAIN)
 
     def _finish(self, record: Record) -> None:
         """Price an ended record; on the writer's thread, where genai-prices may take its time to load."""
         from usagetap import pricing
 
-        pricing.apply(record, pricing.price(record, overrides=self._prices))
-        if self._on_finished is not None:
-            self._on_finished(record)
+        try:
+            pricing.apply(record, pricing.price(record, overrides=self._prices))
+        finally:
+            level = logging.WARNING if record.end_reason == "no_usage" else logging.INFO
+            log.log(level, "usage: %s", headline(record))
+            if self.on_ended is not None:
+                self.on_ended(record)
 
 
-def _log(level: int, message: str) -> None:
-    """The writer's log. Never above WARNING while we start: mitmproxy exits on an error logged then."""
-    log.log(min(level, logging.WARNING) if threading.current_thread().daemon else level, message)
+_current: Recording | None = None
+
+
+def current() -> Recording:
+    """The recording that `configure` opened."""
+    assert _current is not None, "configure comes before every other hook"
+    return _current
+
+
+def open_for(settings: Settings) -> Recording:
+    """The recording for these settings: the one there is, or a new one in its place. Raises `OptionsError`."""
+    global _current
+    if _current is None or _current.settings != settings:
+        fresh = Recording(settings)
+        close()
+        _current = fresh
+        log.info("usage: recording to %s", settings)
+    return _current
+
+
+def close() -> None:
+    """Write everything down."""
+    global _current
+    former, _current = _current, None
+    if former is not None:
+        former.stop()
+
+
+atexit.register(close)
 
 
 def _secret(db: str) -> bytes:
@@ -73,9 +116,7 @@ def _secret(db: str) -> bytes:
     try:
         return load_secret(folder)
     except OSError as error:
-        log.warning("usage: no secret for fingerprints at %s (%s): those of this run compare only with each other", folder, error)
-        import secrets
-
+        log.warning("usage: no place for a secret in %s (%s): fingerprints hold for this run only", folder, error)
         return secrets.token_bytes(32)
 
 

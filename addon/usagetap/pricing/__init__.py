@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from usagetap.model import Record, Usage
 from usagetap.pricing import reported
-from usagetap.pricing.bundled import find
+from usagetap.pricing.bundled import find, installed
 from usagetap.pricing.pricefile import Entry, PriceFile, PriceFileError, read_prices
 from usagetap.pricing.rates import Bill, Counts, Rates, bill, split
 
-__all__ = ["Price", "PriceFile", "PriceFileError", "apply", "price", "read_prices"]
+__all__ = ["Price", "PriceFile", "PriceFileError", "apply", "installed", "price", "read_prices"]
 
 #: hosts that are paid for by subscription: no response there has a price
 SUBSCRIPTIONS = ("chatgpt.com", "cloudcode-pa.googleapis.com", "daily-cloudcode-pa.googleapis.com")
@@ -181,6 +181,8 @@ def _doubts(record: Record, estimated: bool) -> list[str]:
 def _why_unpriced(record: Record, models: list[str]) -> str:
     if any(_host(record).endswith(each) for each in SUBSCRIPTIONS):
         return "paid for by subscription, not by token"
+    if not installed():
+        return "no price table: genai-prices is not installed"
     seller = record.provider or _host(record) or "an unknown provider"
     return f"no price for {models[0]} at {seller}" if models else f"no model name, no price ({seller})"
 

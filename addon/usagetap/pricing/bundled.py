@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from usagetap.pricing.rates import Rate, Rates, Tiered
@@ -66,6 +67,12 @@ class Found:
     """A special tier was asked for and the table has no rate for it at that time: these are the ordinary ones."""
 
 
+@cache
+def installed() -> bool:
+    """Whether genai-prices is there (looked for, not loaded). The addon runs without it: then there is no table."""
+    return find_spec("genai_prices") is not None
+
+
 def find(
     provider: str | None, url: str, models: Sequence[str], moment: float, context: Sequence[tuple[str, str]] = ()
 ) -> Found | None:
@@ -74,6 +81,8 @@ def find(
     `provider` is ours (OTel's words, or a host); where it means nothing, `url` is looked up among the providers'
     own addresses. `context` picks a special tier: `("service_tier", "flex")`, `("processing", "batch")`.
     """
+    if not installed():
+        return None
     return _find(provider, url, tuple(models), int(moment // 60), tuple(context))
 
 

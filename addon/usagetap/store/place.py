@@ -9,8 +9,6 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from platformdirs import user_state_path
-
 _POSTGRES = ("postgresql:", "postgres:", "postgresql+psycopg:")
 _INSTANCE = r"[A-Za-z0-9_]+"
 
@@ -64,6 +62,8 @@ def place_of(url: str, folder: Path | None = None) -> Place:
     if not is_postgres(url):
         path = sqlite_path(url)
         return Place(folder or path.parent, path.name)
+    from platformdirs import user_state_path  # here: the addon with a SQLite file does without
+
     parts = urlsplit(url)
     where = f"{parts.hostname}:{parts.port}{parts.path}"
     return Place(folder or user_state_path("usagetap"), f"pg-{blake2b(where.encode(), digest_size=6).hexdigest()}")
