@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usagetap.model import Request
+from usagetap.providers import HOSTS, SUFFIXES, provider
+
+# https://github.com/open-telemetry/semantic-conventions-genai: gen_ai.provider.name
+OTEL = set(
+    [
+        "openai",
+        "gcp.gen_ai",
+        "gcp.vertex_ai",
+        "gcp.gemini",
+        "anthropic",
+        "cohere",
+        "azure.ai.inference",
+        "azure.ai.openai",
+        "ibm.watsonx.ai",
+        "aws.bedrock",
+        "perplexity",
+        "x_ai",
+        "deepseek",
+        "groq",
+        "mistral_ai",
+        "moonshot_ai",
+    ]
+)
+
+
+def asked(host: str, path: str = "/v1/chat/completions", headers: dict[str, str] | None = None) -> Request:
+    return Request("POST", host, 443, path, headers=headers or {})
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "name"),
+    [
+        ("api.openai.com", "/v1/responses", "openai"),
+        ("eu.api.openai.com", "/v1/responses", "openai"),
+        ("mine.openai.azure.com", "/openai/deployments/d/chat/completions", "azure.ai.openai"),
+        ("mine.services.ai.azure.com", "/openai/v1/responses", "azure.ai.openai"),
+        ("mine.services.ai.azure.com", "/models/chat/completions", "azure.ai.inference"),
+        ("mine.cognitiveservices.azure.com", "/voice-live/realtime", "azure.ai.openai"),
+        ("us-east5-aiplatform.googleapis.com", "/v1/x:rawPredict", "gcp.vertex_ai"),
+        ("daily-cloudcode-pa.sandbox.googleapis.com", "/v1internal:generateContent", "gcp.gen_ai"),
+        ("bedrock-runtime.eu-central-1.amazonaws.com", "/model/m/converse", "aws.bedrock"),
+        ("bedrock-mantle.us-east-1.api.aws", "/v1/responses", "aws.bedrock"),
+        ("api.individual.githubcopilot.com", "/chat/completions", "github_copilot"),
+        ("adb-1.azuredatabricks.net", "/serving-endpoints/x/invocations", "databricks"),
+        ("openrouter.ai", "/api/v1/chat/completions", "openrouter"),
+        ("ai-gateway.vercel.sh", "/v1/chat/completions", "vercel"),
+    ],
+)
+def test_hosts_have_their_names(host: str, path: str, name: str) -> None:
+    assert provider(asked(host, path)) == name
+
+
+def test_every_word_of_otel_that_has_a_host_can_come_out() -> None:
+    assert {*HOSTS.values(), *(name for _, name in SUFFIXES)} >= OTEL
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("x-litellm-response-cost", "litellm"),
+        ("x-portkey-trace-id", "portkey"),
+        ("cf-aig-cache-status", "cloudflare"),
+        ("x-bifrost-request-id", "bifrost"),
+        ("helicone-id", "helicone"),
+    ],
+)
+def test_a_gateway_on_a_host_of_the_users_own_shows_itself_by_its_headers(header: str, name: str) -> None:
+    assert provider(asked("localhost")) == "localhost"
+    assert provider(asked("localhost"), {"content-type": "application/json", header: "1"}) == name
+    assert provider(asked("localhost", headers={header: "1"})) == name
+
+
+def test_a_known_host_is_itself_whatever_headers_pass() -> None:
+    assert provider(asked("api.openai.com", headers={"helicone-auth": "x"}), {"x-litellm-model-id": "x"}) == "openai"
+
+
+@given(st.text(min_size=1))
+def test_a_host_nobody_knows_stays_itself(host: str) -> None:
+    known = host in HOSTS or any(host.endswith(suffix) for suffix, _ in SUFFIXES)
+    assert known or provider(asked(host)) == host
+
+
+@pytest.mark.parametrize("host", ["evil-api.openai.com.example", "notopenrouter.ai", "openai.azure.com.example"])
+def test_a_host_that_only_looks_like_a_provider_is_none(host: str) -> None:
+    assert provider(asked(host)) == host
