@@ -49,6 +49,7 @@ def child(db: str, notes: str, seed: int) -> None:
     instance = new_id()
     writer = Writer(db, instance=instance, finish=price, log=lambda _level, _text: None)
     writer.start()
+    writer.flush(10)  # a proxy is up some hundred milliseconds before its first request
     going: list[Record] = []
     number = 0
     while True:

@@ -25,7 +25,7 @@ from .upsert import write
 Log = Callable[[int, str], None]
 
 #: how long the writer waits for another process's lock, in milliseconds: its rows must be safe within 100
-BUSY_TIMEOUT = 50
+BUSY_TIMEOUT = 25
 #: seconds between attempts while the database cannot be written, doubling from the first to the second
 RETRY_FIRST, RETRY_LAST = 0.1, 3.0
 #: a lock that is held no longer than this many seconds is not worth a line in the log

@@ -23,7 +23,7 @@ from .upsert import write
 #: bytes of journal that one instance keeps: some 200,000 rows, a working day without a database
 JOURNAL_LIMIT = 256 * 1024 * 1024
 #: entries read in per transaction, so that new rows wait at most some ten milliseconds in between
-TAKE_IN_BATCH = 200
+TAKE_IN_BATCH = 100
 
 _FORMAT = 1
 _REQUIRED = ("uid", "flow_id", "instance", "started_at", "status")

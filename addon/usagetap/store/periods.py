@@ -48,13 +48,13 @@ def periods(unit: PeriodName | None, zone: tzinfo, since: datetime, until: datet
 
 
 def _hours(zone: tzinfo, since: datetime, until: datetime) -> Iterator[Period]:
-    # steps are made in UTC, where none is missing or comes twice; an offset may not be a whole number of hours
+    # steps are made in UTC, where none is missing or comes twice; offsets, and their changes, may be of half an hour
     local = since.astimezone(zone)
     hour = (since - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)).astimezone(UTC)
     while hour < until:
-        after = hour + timedelta(hours=1)
-        name = hour.astimezone(zone).isoformat(timespec="minutes")
-        yield Period(name, utc_text(max(hour, since)), utc_text(min(after, until)))
+        local = hour.astimezone(zone)
+        after = hour + timedelta(minutes=60 - local.minute)
+        yield Period(local.isoformat(timespec="minutes"), utc_text(max(hour, since)), utc_text(min(after, until)))
         hour = after
 
 

@@ -1,7 +1,7 @@
 """The one thread that writes. Hooks hand it records and go on; what becomes of the disk is its affair alone.
 
 The promise: what was put more than 100 ms before a `kill -9` is in the database or in the journal. So a batch waits
-20 ms for company and no longer; pricing has a share of each turn, and what does not fit into it is priced after its row
+15 ms for company and no longer; pricing has a share of each turn, and what does not fit into it is priced after its row
 is safe; and a locked database is waited for only briefly before the rows go to the journal.
 """
 
@@ -28,11 +28,11 @@ Finish = Callable[[Record], None]
 Closure = Callable[[Database], object]
 
 #: seconds that a batch waits for company: latency that nobody sees, instead of a transaction for every row
-BATCH_WAIT = 0.02
+BATCH_WAIT = 0.015
 #: items per transaction, about ten milliseconds of work
-BATCH_LIMIT = 500
+BATCH_LIMIT = 250
 #: seconds of each turn for pricing and estimating
-FINISH_BUDGET = 0.03
+FINISH_BUDGET = 0.01
 #: rows that may wait in memory, a few kilobytes each at most; from there on they go to the journal
 QUEUE_LIMIT = 10_000
 #: times that a closure is tried again when the database fails it
