@@ -362,6 +362,16 @@ _FRAMINGS: dict[Transport, Callable[[int], Framing]] = {
 }
 
 
+def framing_for(head: bytes) -> Framing:
+    """The framing of a streamed body (decoded) that begins with `head`, by its first bytes alone."""
+    start = head.lstrip(_BLANK)
+    if start.startswith(_SSE_STARTS):
+        return Sse(FRAME_LIMIT)
+    if start.startswith(b"["):
+        return JsonArray(FRAME_LIMIT)
+    return EventStream(FRAME_LIMIT) if head.startswith(b"\0") else Ndjson(FRAME_LIMIT)
+
+
 def _parse(payload: bytes) -> Any:
     """JSON, also with what orjson refuses and providers send: NaN, invalid UTF-8, lone surrogates. Else `ValueError`."""
     try:

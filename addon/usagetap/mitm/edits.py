@@ -102,3 +102,16 @@ def apply(flow: http.HTTPFlow, outcome: Edit) -> None:
         flow.request.raw_content = outcome.body
         if "transfer-encoding" not in flow.request.headers:
             flow.request.headers["content-length"] = str(len(outcome.body))
+
+
+def say(request: Request, outcome: Edit) -> None:
+    """Log why a request was left as it is, where that is not what the user chose."""
+    if outcome.skipped not in (None, "off", "no_inject", "refused_before", "host_refuses"):
+        log.info("usage: %s%s left as it is: %s", request.host, request.path, outcome.skipped)
+
+
+def strips(outcome: Edit, strip_frame: str) -> bool:
+    """Whether the usage frame is to be withheld (option `usage_strip_frame`)."""
+    if strip_frame == "injected":
+        return outcome.injected and outcome.client_include_usage is not True
+    return strip_frame == "always"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
 
 from mitmproxy import http
 
 from usagetap.dialects.base import Dialect
-from usagetap.model import Record
+from usagetap.mitm.estimates import Passed
+from usagetap.model import Record, Request
 from usagetap.reader import Reader
 from usagetap.rewrite import Stripper
 
@@ -23,28 +23,37 @@ class Exchange:
     """One request and its response, while it lasts."""
 
     record: Record
+    request: Request
     dialect: Dialect
     sent_at: float
     """Monotonic seconds when the request left."""
     usage_due: bool = False
     """Usage was asked for, by us or by the client."""
+    strip: bool = False
+    """The usage frame is to be withheld."""
+    streamed: bool = False
+    """The request was gathered in its stream: its `request` hook has nothing to do."""
+    credential: str | None = None
+    """The client's key, in memory only: to keep it out of error texts, and for `usage_resolve`."""
     original: bytes | None = None
-    """The request body as the client sent it, kept while a refusal of our edit may have to be answered by a retry."""
-    body: Any = None
-    """The request body as JSON, kept for an estimate of its tokens."""
+    """The request body as the client sent it, kept until it is clear that our edit was not refused."""
+    accept_encoding: str | None = None
+    """What the client accepts, where we asked for plain text instead."""
     first_chunk_at: float | None = None
     reader: Reader | None = None
     stripper: Stripper | None = None
-    clean_end: bool = False
-    """The upstream's end of body was seen."""
+    passed: Passed | None = None
+    """What went by, for an estimate."""
     ended: bool = False
+    reported: bool = False
+    """A failure of ours was logged."""
     kept: list[bytes] = field(default_factory=list)
     """The beginning of a streamed body, for the UI."""
     kept_bytes: int = 0
     kept_cut: bool = False
-    passed: list[bytes] = field(default_factory=list)
-    """Decoded bytes that an estimate has not counted yet."""
-    extras: dict[str, Any] = field(default_factory=dict)
+    idle_frames: int = -1
+    """Frames at the last look of the idle timeout, and when that number was first seen."""
+    idle_since: float = 0.0
 
 
 _exchanges: weakref.WeakKeyDictionary[http.HTTPFlow, Exchange] = weakref.WeakKeyDictionary()

@@ -34,7 +34,7 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
     tap: StreamTap = reader.tap(failed)
     if keep_limit:
         tap = _keeping(tap, known, keep_limit)
-    if known.extras.get("strip") and known.dialect.takes_include_usage:
+    if known.strip and known.dialect.takes_include_usage:
         tap = _stripping(tap, flow, known, failed)
     other = response.stream
     if callable(other):
@@ -46,6 +46,13 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
         return tap(chunk)
 
     response.stream = first
+
+
+def keep_whole(flow: http.HTTPFlow, known: Exchange) -> None:
+    """Give the flow what was kept of its streamed body, so that the UI has something to show; it is not sent."""
+    if known.kept and flow.response is not None and flow.response.raw_content is None:
+        flow.response.raw_content = b"".join(known.kept)
+    known.kept.clear()
 
 
 def _keeping(tap: StreamTap, known: Exchange, limit: int) -> StreamTap:

@@ -1,0 +1,114 @@
+"""Estimates of what the provider never counted: gathered while a stream passes, counted when it has ended badly.
+
+What passed is kept as raw bytes up to a bound; only a longer stream is counted on the way, on a thread of its own. So a
+stream that ends with its usage costs no count at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import orjson
+
+from usagetap.framing import Framing
+from usagetap.model import Record, Request
+from usagetap.reader import framing_for
+
+log = logging.getLogger(__name__)
+
+GATHERED = 256 << 10
+"""Bytes of a stream that wait for a count: some thousand frames, a few milliseconds of work."""
+COUNTED = 32 << 20
+"""Bytes of a stream after which no estimate is made: no answer is that long, and counting costs the proxy's own time."""
+
+_counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage-estimate")
+
+
+class Passed:
+    """The bytes of one stream that an estimate may need. `watch` is the reader's."""
+
+    def __init__(self, model: str | None, dialect: str, body: Any) -> None:
+        self.model, self.dialect, self.body = model, dialect, body
+        self._waiting: list[bytes] = []
+        self._size = self._total = 0
+        self._tally: Any = None
+        self._framing: Framing | None = None
+        self._running: Future[None] | None = None
+
+    def watch(self, chunks: Sequence[bytes]) -> None:
+        """Keep `chunks`; beyond the bound, have them counted on another thread."""
+        if self._total > COUNTED:
+            return
+        self._waiting.extend(chunks)
+        added = sum(map(len, chunks))
+        self._size += added
+        self._total += added
+        if self._size > GATHERED:
+            taken, self._waiting, self._size = b"".join(self._waiting), [], 0
+            self._running = _counting.submit(self._count, taken)
+
+    def output(self) -> int | None:
+        """Tokens of what has passed, by now; on the writer's thread, after the end."""
+        if self._total > COUNTED:
+            return None
+        if self._running is not None:
+            self._running.result(timeout=10)
+        self._count(b"".join(self._waiting))
+        self._waiting.clear()
+        return None if self._tally is None else int(self._tally.total)
+
+    def input(self) -> int | None:
+        """Tokens of the request."""
+        return None if self.body is None else estimator().count_request(self.model, self.body)
+
+    def _count(self, taken: bytes) -> None:
+        if self._tally is None:
+            self._tally = estimator().tally(self.model, self.dialect, self.body)
+            self._framing = framing_for(taken)
+        if self._tally is None or self._framing is None:
+            return
+        for frame in self._framing.feed(taken):
+            payload = self._framing.payload(frame)
+            if payload:
+                try:
+                    self._tally.observe(orjson.loads(payload))
+                except orjson.JSONDecodeError:
+                    continue  # `[DONE]`, or no JSON
+
+
+def estimator() -> Any:
+    """The estimator; imported where it is used, on another thread than the proxy's."""
+    from usagetap.estimate import Estimator
+
+    return Estimator()
+
+
+def available() -> bool:
+    """Whether the extra `estimate` is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("bpe_openai") is not None
+
+
+def passed_for(request: Request, model: str | None, dialect: str) -> Passed:
+    """What gathers for the estimate of one response."""
+    return Passed(model, dialect, request.body)
+
+
+def finish_with(passed: Passed) -> Callable[[Record], None]:
+    """The writer's `finish` for one record: estimates, where the provider's own count is not its last word."""
+
+    def finish(record: Record) -> None:
+        if record.usage_quality not in ("missing", "partial"):
+            return
+        if record.usage.input_tokens is None:
+            record.estimated_input_tokens = passed.input()
+        record.estimated_output_tokens = passed.output()
+        estimated = (record.estimated_input_tokens, record.estimated_output_tokens)
+        if record.usage_quality == "missing" and estimated != (None, None):
+            record.usage_quality = "estimated"
+
+    return finish
