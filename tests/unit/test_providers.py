@@ -8,26 +8,11 @@ from usagetap.model import Request
 from usagetap.providers import HOSTS, SUFFIXES, provider
 
 # https://github.com/open-telemetry/semantic-conventions-genai: gen_ai.provider.name
-OTEL = set(
-    [
-        "openai",
-        "gcp.gen_ai",
-        "gcp.vertex_ai",
-        "gcp.gemini",
-        "anthropic",
-        "cohere",
-        "azure.ai.inference",
-        "azure.ai.openai",
-        "ibm.watsonx.ai",
-        "aws.bedrock",
-        "perplexity",
-        "x_ai",
-        "deepseek",
-        "groq",
-        "mistral_ai",
-        "moonshot_ai",
-    ]
-)
+OTEL = {
+    *("openai", "anthropic", "cohere", "deepseek", "groq", "mistral_ai", "moonshot_ai", "perplexity", "x_ai"),
+    *("azure.ai.inference", "azure.ai.openai", "aws.bedrock", "gcp.gen_ai", "gcp.gemini", "gcp.vertex_ai"),
+    "ibm.watsonx.ai",
+}
 
 
 def asked(host: str, path: str = "/v1/chat/completions", headers: dict[str, str] | None = None) -> Request:
