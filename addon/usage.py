@@ -13,6 +13,7 @@ if str(Path(__file__).resolve().parent) not in sys.path:
 addons = []
 try:
     from usagetap.mitm.tap import Tap
+    from usagetap.mitm.websocket import Sockets
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
     if package not in ("mitmproxy", "orjson", "peewee"):
@@ -25,4 +26,4 @@ except ModuleNotFoundError as error:
         sys.executable,
     )
 else:
-    addons = [Tap()]
+    addons = [Sockets(), Tap()]

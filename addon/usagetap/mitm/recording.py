@@ -10,7 +10,7 @@ import atexit
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,17 @@ class Recording:
         self.instance = new_id()
         self.on_ended: Ended | None = None
         """Called on the writer's thread with each ended record, priced."""
-        self._numbers = itertools.count(1)
+        self.uids: Iterator[str] = (f"{self.instance}-{number}" for number in itertools.count(1))
+        """The keys of the records to come; whoever reads flows from a file puts lasting ones in their place."""
         self._prices = _read_prices(settings.prices)
         self._secret = _secret(settings.db)
         self.refusals = Refusals(_known_refusals(settings.db))
-        self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=log.log)
+        self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
         self.writer.start()
 
     def uid(self) -> str:
         """A new record's key."""
-        return f"{self.instance}-{next(self._numbers)}"
+        return next(self.uids)
 
     def fingerprint(self, content: bytes | None) -> str | None:
         """The keyed hash of `content`; `None` for nothing."""
@@ -81,12 +82,24 @@ class Recording:
 
 
 _current: Recording | None = None
+_running = False
 
 
 def current() -> Recording:
     """The recording that `configure` opened."""
     assert _current is not None, "configure comes before every other hook"
     return _current
+
+
+def running() -> None:
+    """The proxy has started."""
+    global _running
+    _running = True
+
+
+def _log(level: int, message: str) -> None:
+    """The writer's log. An error logged while mitmproxy starts ends it, and a bad disk must not: a warning until then."""
+    log.log(level if _running else min(level, logging.WARNING), "%s", message)
 
 
 def open_for(settings: Settings) -> Recording:

@@ -50,6 +50,10 @@ class Tap:
 
     # -- hooks
 
+    def running(self) -> None:
+        """The proxy has started."""
+        recording.running()
+
     @fail_open
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """A body that mitmproxy would stream away unread is gathered by ourselves."""
