@@ -141,7 +141,7 @@ def _verdict(invoice: Invoice, pairs: list[Pair], theirs: Sums, ours: Sums) -> l
     if differing:
         lines.append(f"{len(differing)} of {len(pairs)} lines differ; `ours` says by how much.")
     else:
-        lines.append(f"All {len(pairs)} lines agree.")
+        lines.append("Both say the same.")
     if theirs.cost and ours.cost is not None:
         lines.append(f"We saw {ours.cost / theirs.cost:.1%} of the {_dollars(theirs.cost)} that was billed.")
     if invoice.partial:

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from usagetap.headline import clean, money, tokens
+from usagetap.headline import SYMBOLS, clean, money, tokens
 from usagetap.report.table import Column, Table, bar, paint
 from usagetap.store.aggregate import COUNTS, TOKENS, Totals
 from usagetap.store.periods import PeriodName
@@ -82,17 +82,17 @@ def _moment(when: datetime) -> str:
 def _table(summary: Summary) -> Table:
     total = summary.total
     period = VERBS[summary.verb][1]
-    estimated = bool(total.estimated_cost)
+    amounts = [_Amounts(kind, currency, summary) for kind in _KINDS for currency in summary.currencies]
+    amounts = [each for each in amounts if each.occurs] or [_Amounts("cost", "USD", summary)]
     table = Table(
         [
-            *([Column(period, align="left", style="cyan")] if period else []),
+            *([Column(period, align="left", style="cyan", whole=True)] if period else []),
             *(Column(name, align="left") for name in summary.by),
             *_NUMBERS,
-            *([Column("estimated", "est.", rank=1, style="dim")] if estimated else []),
-            *([Column("", align="left", rank=9, style="blue")] if len(summary.lines) > 1 else []),
+            *(each.column for each in amounts),
+            *([Column("", align="left", rank=9, style="blue", whole=True)] if len(summary.lines) > 1 else []),
         ]
     )
-    digits = _digits(summary.lines)
     ordered = _ordered(summary, total)
     weights = [_weight(line, total) for line in ordered]
     shown = ""
@@ -101,10 +101,10 @@ def _table(summary: Summary) -> Table:
         shown = line.period or ""
         labels += [line.keys.get(name) or "–" for name in summary.by]
         bars = [bar(weight, max(weights), _BAR)] if len(summary.lines) > 1 else []
-        table.rows.append([*labels, *_numbers(line, digits, estimated), *bars])
+        table.rows.append([*labels, *_numbers(line), *(each.cell(line) for each in amounts), *bars])
     labels = ["total"] + [""] * (bool(period) + len(summary.by) - 1)
     if len(summary.lines) > 1 and (period or summary.by):
-        table.totals = [*labels, *_numbers(total, digits, estimated), ""]
+        table.totals = [*labels, *_numbers(total), *(each.cell(total) for each in amounts), ""]
     return table
 
 
@@ -123,12 +123,43 @@ _NUMBERS = (
     Column("aborted", "abort", rank=3, style="yellow"),
     Column("errors", "err", rank=2, style="red"),
     Column("unpriced", "unpr", rank=4, style="yellow"),
-    Column("cost", style="green"),
 )
+_KINDS = ("cost", "estimated_cost")
 
 
-def _numbers(line: Totals, digits: int, estimated: bool) -> list[str]:
-    cells = [
+class _Amounts:
+    """A column of money: what was told or what was estimated, in one currency, with as many digits as say something."""
+
+    def __init__(self, kind: str, currency: str, summary: Summary) -> None:
+        self.kind, self.currency = kind, currency
+        self.occurs = any(currency in getattr(line, kind) for line in summary.lines)
+        amounts = [
+            costs[currency] for line in summary.lines for costs in (line.cost, line.estimated_cost) if currency in costs
+        ]
+        largest = max(amounts, default=Decimal(0))
+        self.digits = 2 if largest >= 10 else 4 if largest >= Decimal("0.01") else 6
+
+    @property
+    def column(self) -> Column:
+        """The main currency's cost stays whatever the width."""
+        told = self.kind == "cost"
+        long, short = ("cost", "cost") if told else ("estimated", "est.")
+        unit = "" if self.currency in SYMBOLS else f" {clean(self.currency)}"
+        dear = told and self.currency == "USD"
+        return Column(long + unit, short + unit, rank=0 if dear else 1, style="green" if told else "dim")
+
+    def cell(self, line: Totals) -> str:
+        """The amount of a line; the currency stands in the heading where it has no sign."""
+        amount = getattr(line, self.kind).get(self.currency)
+        if amount is None:
+            return "–"
+        shown = money(amount, self.currency, digits=self.digits)
+        mark = "" if self.kind == "cost" else "~"
+        return mark + (shown if self.currency in SYMBOLS else shown.removesuffix(f" {clean(self.currency)}"))
+
+
+def _numbers(line: Totals) -> list[str]:
+    return [
         f"{line.requests:,}",
         *(
             "–" if count is None else tokens(count)
@@ -143,26 +174,13 @@ def _numbers(line: Totals, digits: int, estimated: bool) -> list[str]:
         f"{line.aborted:,}",
         f"{line.errors:,}",
         f"{line.unpriced:,}",
-        _costs(line.cost, digits),
     ]
-    return [*cells, _costs(line.estimated_cost, digits, "~")] if estimated else cells
-
-
-def _costs(costs: dict[str, Decimal], digits: int | None, mark: str = "") -> str:
-    ordered = sorted(costs.items(), key=lambda item: (item[0] != "USD", item[0]))
-    return " + ".join(mark + money(amount, currency, digits=digits) for currency, amount in ordered) or "–"
-
-
-def _digits(lines: Sequence[Totals]) -> int:
-    """How many digits behind the point say something about these amounts: 2 for tens of dollars, up to 6."""
-    largest = max((amount for line in lines for amount in line.cost.values()), default=Decimal(0))
-    return 2 if largest >= 10 else 4 if largest >= Decimal("0.01") else 6
 
 
 def _weight(line: Totals, total: Totals) -> Decimal:
-    """What a line's bar shows: its cost, or its tokens where nothing is priced (or not in one currency)."""
-    if len(total.cost) == 1:
-        return next(iter(line.cost.values()), Decimal(0))
+    """What a line's bar shows: its cost (in the first currency there is), or its tokens where nothing is priced."""
+    if total.cost:
+        return line.cost.get(min(total.cost, key=lambda name: (name != "USD", name)), Decimal(0))
     return Decimal((line.input_tokens or 0) + (line.output_tokens or 0))
 
 
@@ -174,8 +192,8 @@ def _coverage(summary: Summary, dropped: Sequence[str]) -> Iterator[tuple[str, s
     if total.missing:
         yield "missing", f"{_responses(total.missing)} ended without usage: tokens and cost unknown"
     if total.estimated_cost or total.estimated_input_tokens or total.estimated_output_tokens:
-        amount = f", {_costs(total.estimated_cost, None, '~')}" if total.estimated_cost else ""
-        counted = f"~{total.estimated_input_tokens or 0:,} in, ~{total.estimated_output_tokens or 0:,} out{amount}"
+        amounts = "".join(f", ~{money(cost, currency)}" for currency, cost in sorted(total.estimated_cost.items()))
+        counted = f"~{total.estimated_input_tokens or 0:,} in, ~{total.estimated_output_tokens or 0:,} out{amounts}"
         yield "estimated", f"{counted}: counted by us where the provider's word never came, in no other column"
     if total.duplicates:
         yield "repeated", f"{_responses(total.duplicates)} fetched again, counted once"

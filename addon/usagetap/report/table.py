@@ -23,7 +23,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 _GAP = 2
 #: texts are cut to this before a column is dropped for want of room, and to that when there is nothing left to drop
 _SHORT_TEXT = 22
-_SHORTEST_TEXT = 8
+_SHORTEST_TEXT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,13 @@ class Column:
     rank: int = 0
     """Of the columns that do not fit, the one with the highest rank goes first."""
     style: str = ""
+    whole: bool = False
+    """Its texts are never cut; numbers (what stands on the right) never are."""
+
+    @property
+    def elastic(self) -> bool:
+        """Whether its texts may lose their ends."""
+        return self.align == "left" and not self.whole
 
 
 @dataclass(slots=True)
@@ -74,7 +81,7 @@ class Table:
             spare = sum(
                 max(wide - _SHORT_TEXT, 0)
                 for index, wide in zip(kept, widths, strict=True)
-                if self.columns[index].align == "left"
+                if self.columns[index].elastic
             )
             if over <= spare:
                 return kept, headings, self._squeeze(kept, widths, over)
@@ -93,7 +100,7 @@ class Table:
             texts = [
                 place
                 for place, index in enumerate(kept)
-                if self.columns[index].align == "left" and widths[place] > _SHORTEST_TEXT
+                if self.columns[index].elastic and widths[place] > _SHORTEST_TEXT
             ]
             if not texts:
                 break

@@ -25,7 +25,7 @@ def finished(db: Database, lines: int, *, follow: bool, sleep: Callable[[float],
     last = newest[0]["id"] if newest else 0
     rows = list(reversed(recent(db, max(lines, 1) * 2 + 50)))
     done = [row for row in rows if row["status"] != "open"]
-    yield from done[len(done) - lines :] if lines else []
+    yield from done[max(len(done) - lines, 0) :]
     if not follow:
         return
     waiting = [row["id"] for row in rows if row["status"] == "open"]

@@ -59,7 +59,8 @@ def _add(total: Waste, each: Waste) -> None:
 
 
 def _cells(name: str, each: Waste) -> list[str]:
-    rate = each.cache_hit_rate
+    # no provider of the model ever spoke of a cache: that is not a rate of zero
+    rate = None if each.total.cache_read_input_tokens is None else each.cache_hit_rate
     return [
         name,
         f"{each.total.requests:,}",

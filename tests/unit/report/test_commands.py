@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+COMMANDS = ("report", "tail", "show", "waste", "reconcile", "reprice", "prune", "export", "refusals")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    shown = run(command, "--help")
+    assert shown.startswith(f"Usage: main {command} ")
+    assert len(shown.splitlines()) > 5
+
+
+@pytest.mark.parametrize("command", ["list", "clear"])
+def test_the_commands_of_refusals_explain_themselves(run, command):
+    assert "--db PATH|URL" in run("refusals", command, "--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("report", "hourly"), "'hourly' is not one of 'daily', 'weekly', 'monthly', 'total'"),
+        (
+            ("report", "--by", "colour"),
+            "cannot group by 'colour'; choose from model, provider, dialect, tag, client, key",
+        ),
+        (("report", "--since", "soon"), "not a date or time: 'soon'; write 7d, 24h, 2w, today"),
+        (("report", "--since", "2026-02-30"), "not a date or time: '2026-02-30'"),
+        (("report", "--until", "never"), "not a date or time: 'never'"),
+        (("report", "--since", "today", "--until", "yesterday"), "today is not before --until yesterday"),
+        (("report", "--timezone", "Mars"), "unknown time zone 'Mars'"),
+        (("report", "--json", "--csv"), "choose one of --json and --csv"),
+        (("prune",), "Missing option '--older-than'"),
+        (("prune", "--older-than", "0d"), "'0d' is no age; write 90d, 12w or 2y"),
+        (("export", "--format", "xls"), "'xls' is not one of 'csv', 'json', 'ndjson', 'parquet'"),
+    ],
+)
+def test_a_wrong_argument_gets_one_line_and_exit_code_2(run, arguments, said):
+    shown = run(*arguments, code=2)
+    # click boxes its text: look at the words
+    assert said in re.sub(r"\s+", " ", shown)
+
+
+@pytest.mark.parametrize("command", ["report", "waste", "tail", "show", "export", "reprice", "refusals"])
+def test_without_a_database_it_says_what_to_do(run, tmp_path, command):
+    arguments = {"show": ["show", "1"], "refusals": ["refusals", "list"]}.get(command, [command])
+    shown = run(*arguments, "--db", str(tmp_path / "none.db"), code=1)
+    assert "there is no database at" in shown
+    assert "run the proxy first, or name another with --db" in shown
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_file_that_is_no_database_is_left_alone(run, tmp_path):
+    path = tmp_path / "letter.db"
+    path.write_text("dear sir or madam, " * 100)
+    assert "damaged" in run("report", "--db", str(path), code=1)
+    assert path.read_text().startswith("dear sir")
+
+
+def test_refusals_are_listed_and_forgotten(run, db):
+    import sqlite3
+
+    assert "Nobody has refused" in run("refusals", "list")
+    connection = sqlite3.connect(db)
+    connection.execute(
+        "INSERT INTO refusals (host, scope, refused_at, reason) VALUES"
+        " ('api.mistral.ai:443', '', '2026-11-18T09:30:00.000Z', 'Extra inputs are not permitted \x1b[31m'),"
+        " ('old.openai.azure.com:443', '2024-02-01', '2026-11-17T09:30:00.000Z', NULL)"
+    )
+    connection.commit()
+    connection.close()
+    shown = run("refusals", "list")
+    assert "api.mistral.ai:443" in shown
+    assert "2026-11-18 09:30" in shown
+    assert "\x1b" not in shown
+    assert len(json.loads(run("refusals", "list", "--json"))) == 2
+    assert run("refusals", "clear", "api.mistral.ai") == "1 refusal forgotten.\n"
+    assert run("refusals", "clear") == "1 refusal forgotten.\n"
+
+
+def test_prune_asks_and_deletes_what_is_old(run, db):
+    import sqlite3
+
+    connection = sqlite3.connect(db)
+    connection.execute("UPDATE usage SET started_at = '2020' || substr(started_at, 5) WHERE id < 4 OR status = 'open'")
+    connection.commit()
+    connection.close()
+    assert "Delete 3 rows" in run("prune", "--older-than", "2y", code=1, input="n\n")
+    assert run("prune", "--older-than", "100y", "--yes") == "0 rows deleted.\n"
+    assert run("prune", "--older-than", "2y", "--yes", "--vacuum") == "3 rows deleted.\n"
+    # the response that is still open stays, however old
+    assert json.loads(run("report", "--json"))["total"]["requests"] == 6
+
+
+def test_the_database_can_be_named_by_option_or_environment(run, db):
+    assert run("report", "--db", str(db), env={"USAGETAP_DB": "/nowhere.db"}) == run("report")
+    assert run("report", "--db", f"sqlite:///{db}") == run("report")
