@@ -56,7 +56,7 @@ class Reader:
         self.dialect = dialect
         self.seen = Observation()
         self.transport: Transport | None = None
-        self.frames = 0
+        self._frames = 0
         self.broken: str | None = None
         self.opaque = False
         """The body is no JSON and no stream: audio, subtitles, a page of HTML."""
@@ -81,12 +81,18 @@ class Reader:
         dialect.observe_headers(self.seen, headers or {})
 
     def __repr__(self) -> str:
-        return f"<Reader {self.dialect.name} {self._wire.__name__.strip('_')}/{self._plain.__name__.strip('_')} {self.frames} frames>"
+        return f"<Reader {self.dialect.name} {self._wire.__name__.strip('_')}/{self._plain.__name__.strip('_')} {self._frames} frames>"
 
     @property
     def truncated(self) -> bool:
         """Whether something was too large, or too broken, to be read."""
         return self.broken is not None or (self._framing is not None and self._framing.oversized)
+
+    @property
+    def frames(self) -> int:
+        """Frames seen so far; comments and keep-alives are none."""
+        self._settle()
+        return self._frames
 
     @property
     def chunks(self) -> int:
@@ -192,7 +198,7 @@ class Reader:
         """Take over what the tap has counted by itself."""
         count, size = self._ordinary()
         self._chunks += count
-        self.frames += count
+        self._frames += count
         self._body_bytes += size
         if self._passed and self._watch is not None:
             self._watch(self._passed)
@@ -278,7 +284,7 @@ class Reader:
         while at < len(chunk):
             if not sse.pending:
                 at, passed = skim.past(chunk, at)
-                self.frames += passed
+                self._frames += passed
                 if at == len(chunk):
                     break
             frame, at = sse.take(chunk, at)
@@ -303,9 +309,9 @@ class Reader:
         if frame[0] in b":\r\n" and b"\ndata" not in frame and b"\rdata" not in frame:
             return
         if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
-            self.frames += 1
+            self._frames += 1
             return
-        if self._read_frame(frame) is Weight.NOTHING and self._learned < 32 + self.frames // 16:
+        if self._read_frame(frame) is Weight.NOTHING and self._learned < 32 + self._frames // 16:
             shape = shape_of(frame, self.dialect.dull_event)
             if shape is not None:
                 self._learned += 1
@@ -313,10 +319,10 @@ class Reader:
                 self._skim.learn(shape)
 
     def _read_frame(self, frame: bytes) -> Weight:
-        self.frames += 1
+        self._frames += 1
         weight = Weight.PARSE if self.transport == "json" else self.dialect.weigh(frame)
         unknown = self.seen.response_id is None or self.seen.response_model is None
-        if weight is Weight.PARSE or (unknown and self.frames <= FIRST_FRAMES) or _DONE in frame[-_DONE_TAIL:]:
+        if weight is Weight.PARSE or (unknown and self._frames <= FIRST_FRAMES) or _DONE in frame[-_DONE_TAIL:]:
             self.peek()
             self._observe(frame)
         elif weight is Weight.LATEST:

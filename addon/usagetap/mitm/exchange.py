@@ -44,6 +44,8 @@ class Exchange:
     stripper: Stripper | None = None
     passed: Passed | None = None
     """What went by, for an estimate."""
+    tapped: bool = False
+    """The response is read as it streams."""
     ended: bool = False
     reported: bool = False
     """A failure of ours was logged."""

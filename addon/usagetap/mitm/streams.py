@@ -46,6 +46,7 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
         return tap(chunk)
 
     response.stream = first
+    known.tapped = True
 
 
 def keep_whole(flow: http.HTTPFlow, known: Exchange) -> None:

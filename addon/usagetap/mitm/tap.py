@@ -6,12 +6,14 @@ flow goes on as if we were not there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
 from mitmproxy import ctx, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client, ConnectionState
+from mitmproxy.utils import asyncio_utils
 
 from usagetap.dialects import UNKNOWN, detect
 from usagetap.dialects.base import Dialect
@@ -19,6 +21,7 @@ from usagetap.ending import Cut, End
 from usagetap.mitm import edits, estimates, exchange, options, recording, retry
 from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.guard import fail_open, report
+from usagetap.mitm.idle import cut_upstream, idle
 from usagetap.mitm.incoming import credential_of, plain_body, request_of
 from usagetap.mitm.rows import conclude, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
@@ -37,6 +40,10 @@ UI_KEEPS = 1 << 20
 class Tap:
     """Records every model response that passes."""
 
+    def __init__(self) -> None:
+        self._estimates = False
+        self._watching: asyncio.Task[None] | None = None
+
     def load(self, loader: Loader) -> None:
         """Declare the options."""
         options.declare(loader.add_option)
@@ -53,6 +60,21 @@ class Tap:
     def running(self) -> None:
         """The proxy has started."""
         recording.running()
+        self._watching = asyncio_utils.create_task(self._watch(), name="usage: idle streams", keep_ref=True)
+
+    async def _watch(self) -> None:
+        """Look for idle streams, as often as a quarter of what they may be idle."""
+        while True:
+            timeout = recording.current().settings.idle_timeout
+            await asyncio.sleep(min(max(timeout / 4, 0.05), 1.0) if timeout else 1.0)
+            for flow, known in exchange.in_flight() if timeout else ():
+                if idle(known, time.monotonic(), timeout):
+                    self._cut_idle(flow, known)
+
+    @fail_open
+    def _cut_idle(self, flow: http.HTTPFlow, known: Exchange) -> None:
+        self._end(flow, known, "idle")
+        cut_upstream(flow)
 
     @fail_open
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -110,6 +132,8 @@ class Tap:
 
     def done(self) -> None:
         """The proxy stops; at a mere reload of the script everything goes on."""
+        if self._watching is not None:
+            self._watching.cancel()
         if ctx.master.should_exit.is_set():
             self.stop()
 
@@ -194,7 +218,7 @@ class Tap:
         if known.reader is None:
             self._start_reader(flow, known)
         assert known.reader is not None
-        if known.first_chunk_at is None and not known.reader.chunks:
+        if not known.tapped and not known.reader.chunks:
             known.reader.feed(flow.response.raw_content or b"")
         if not flow.error:  # of a flow read from a file both hooks are called
             self._end(flow, known, None)
@@ -223,7 +247,8 @@ class Tap:
                 usage_due=known.usage_due and reader.transport == "sse",
                 readable=not (reader.truncated or reader.opaque),
             )
-        conclude(record, seen, end, known.credential, flow.error.msg if flow.error else None)
+        told = flow.error.msg if flow.error and cut != "idle" else None  # mitmproxy blames the client then
+        conclude(record, seen, end, known.credential, told)
         record.stripped = known.stripper is not None and known.stripper.stripped > 0
         keep_whole(flow, known)
         recording.current().put(record, estimates.finish_with(known.passed) if known.passed else None)
