@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import click
 
-from usagetap.launch.bundle import upstream_roots
+from usagetap.launch.bundle import make_ca, upstream_roots
 from usagetap.launch.hosts import allow_hosts
 from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script, tool_command
-from usagetap.launch.settings import setting, settings_in
+from usagetap.launch.settings import confdir_of, setting, settings_in
 
 DEFAULT_PORT = 8080
 
@@ -41,6 +41,7 @@ def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]
     if tool != "mitmproxy":  # the console owns the whole screen
         mode = setting("mode", arguments) or "regular"
         click.echo(directions(mode, setting("listen_port", arguments) or port or DEFAULT_PORT), err=True)
+    make_ca(confdir_of(arguments))  # mitmproxy makes it only after it listens; a program may come first
     start(command)
 
 
