@@ -129,9 +129,8 @@ def _observe_llama(seen: Observation, payload: Json) -> None:
 
 
 def _observe_other(seen: Observation, payload: Json) -> None:
-    """Cohere, Mistral, J2, embeddings: who answers and how it ended, no tokens."""
+    """Cohere, Mistral, J2, embeddings: how it ended, no tokens."""
     observe_identity(seen, payload, response_id="generation_id")
-    observe_identity(seen, payload)
     answers = payload.get("outputs") or payload.get("generations") or payload.get("completions")
     for position, answer in enumerate(answers if isinstance(answers, list) else [payload]):
         part = mapping(answer)
