@@ -1,7 +1,7 @@
 """Recorded answers of Anthropic, Gemini, Bedrock, Cohere and Ollama, read by our core and by the corpus's oracle.
 
-Each body is read whole, an event at a time and cut at random; small ones byte by byte. Where we and the oracle disagree, it
-is by one of the rules below, each with what speaks for us.
+Each body is read whole, an event at a time and cut at random; small ones byte by byte. Where we and the oracle
+disagree, it is by one of the rules below, each with what speaks for us.
 """
 
 from __future__ import annotations
