@@ -12,6 +12,13 @@ import click
 from usagetap.launch.exec import run_through_proxy
 from usagetap.launch.proxy import ProxyFailed
 
+#: what the fake provider's models would cost at the real one
+PRICES = """
+prices:
+  - provider: "127.0.0.1*"
+    like: openai
+"""
+
 
 @click.command("demo")
 @click.option("--db", type=click.Path(path_type=Path), help="Keep the rows in this database [a temporary one].")
@@ -29,9 +36,12 @@ def demo(ctx: click.Context, db: Path | None) -> None:
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             os.environ.pop(name, None)
+        prices = Path(folder) / "prices.yaml"
+        prices.write_text(PRICES)
+        rows = str(db or Path(folder) / "usage.db")
         try:
             code = run_through_proxy(
-                client, quiet=False, db=str(db or Path(folder) / "usage.db"), confdir=Path(folder), settings=()
+                client, quiet=False, db=rows, confdir=Path(folder), settings=[f"usage_prices={prices}"]
             )
         except ProxyFailed as error:
             raise click.ClickException(str(error)) from error

@@ -57,26 +57,30 @@ def records_of(database: str, pid: int) -> list[Record]:
 
 def row(record: Record) -> Sequence[str]:
     """One response, in the order of `COLUMNS`."""
-    usage, lower = record.usage, "≥" if record.usage_quality == "partial" else ""
+    usage = record.usage
     return (
         record.response_model or record.request_model or "?",
-        tokens(usage.input_tokens),
+        told(usage.input_tokens, record.estimated_input_tokens),
         tokens(usage.cache_read_input_tokens),
-        tokens(usage.output_tokens, mark=lower),
-        money(record.cost, record.currency),
+        told(
+            usage.output_tokens, record.estimated_output_tokens, mark="≥" if record.usage_quality == "partial" else ""
+        ),
+        ("~" if record.cost_source == "estimated" else "") + money(record.cost, record.currency),
         seconds(record.duration),
         record.end_reason if record.end_reason and record.status != "ok" else record.status,
     )
 
 
+def told(count: int | None, estimate: int | None, *, mark: str = "") -> str:
+    """The provider's number; our estimate, marked as one, only where there is none."""
+    return tokens(count, mark=mark) if estimate is None or count is not None else tokens(estimate, mark="~")
+
+
 def totals(records: Sequence[Record]) -> Sequence[str]:
-    """The sums of what is known; `≥` where a response said nothing, and how many have no price."""
+    """The sums of what providers said; `≥` where one said nothing, and how many have no price."""
     usages = [record.usage for record in records]
     priced = [record for record in records if record.cost is not None]
-    amounts = [
-        money(sum((record.cost for record in priced if record.cost and record.currency == name), Decimal(0)), name)
-        for name in dict.fromkeys(record.currency for record in priced)
-    ]
+    amounts = [sum_of(priced, currency) for currency in dict.fromkeys(record.currency for record in priced)]
     unpriced = len(records) - len(priced)
     cost = " + ".join([*amounts, *([f"{unpriced} unpriced"] if unpriced else [])])
     return (
@@ -88,6 +92,13 @@ def totals(records: Sequence[Record]) -> Sequence[str]:
         "",
         "",
     )
+
+
+def sum_of(records: Sequence[Record], currency: str | None) -> str:
+    """What the records in one currency cost together; `~` where one of them was estimated."""
+    mine = [record for record in records if record.currency == currency]
+    mark = "~" if any(record.cost_source == "estimated" for record in mine) else ""
+    return mark + money(sum((record.cost or Decimal(0) for record in mine), Decimal(0)), currency)
 
 
 def total(counts: Iterable[int | None]) -> str:

@@ -37,7 +37,8 @@ def database(tmp_path):
         migrate(db)
         for name, pid, started in (("old", 42, "2025"), ("mine", 42, "2026"), ("other", 43, "2027")):
             db.execute_sql(
-                "INSERT INTO instance (id, pid, host, version, started_at, heartbeat_at) VALUES (?, ?, 'h', '0', ?, '')",
+                "INSERT INTO instance (id, pid, host, version, started_at, heartbeat_at)"
+                " VALUES (?, ?, 'h', '0', ?, '')",
                 (name, pid, started),
             )
     return path
@@ -75,6 +76,14 @@ def test_unknown_is_not_nought(database):
 def test_a_lower_bound_says_so(database):
     insert(database, replace(DONE, usage_quality="partial"))
     assert "≥34" in summary(database, 42)
+
+
+def test_an_estimate_stands_in_only_where_nothing_was_said(database):
+    guessed = {"estimated_input_tokens": 77, "estimated_output_tokens": 8, "cost_source": "estimated"}
+    insert(database, replace(LEFT, cost=Decimal(3), **guessed), replace(DONE, uid="c", **guessed))
+    first, second = (line.split() for line in summary(database, 42).splitlines()[2:4])
+    assert first[1:4] == ["1,200", "1,000", "34"]
+    assert second[1:5] == ["~77", "?", "~8", "~$3.00"]
 
 
 def test_currencies_are_not_added_up(database):
