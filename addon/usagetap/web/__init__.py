@@ -1,0 +1,1 @@
+"""The dashboard: pages about table `usage`, under mitmweb's login, standalone, or through the proxy."""

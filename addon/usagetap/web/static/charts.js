@@ -1,0 +1,109 @@
+// Draws what the page's JSON block holds, with Plotly. Colours are the stylesheet's; texts are set as text.
+"use strict";
+(() => {
+  if (typeof Plotly === "undefined") return;
+  const QUIET = { displayModeBar: false, responsive: true };
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let drawn = "";
+
+  const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  /** Plotly reads a little HTML in texts: what could begin a tag or an entity is shown as itself. */
+  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const short = (text) => plain(text.length > 26 ? `${text.slice(0, 25)}…` : text);
+
+  function look() {
+    return {
+      margin: { l: 52, r: 8, t: 6, b: 30 },
+      height: 236,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: token("--sans"), size: 12, color: token("--muted") },
+      showlegend: false,
+      hovermode: "x unified",
+      hoverlabel: { bgcolor: token("--panel"), bordercolor: token("--line"), font: { color: token("--text"), size: 12 } },
+      xaxis: { showgrid: false, zeroline: false, fixedrange: true, linecolor: token("--line"), tickcolor: token("--line") },
+      yaxis: { gridcolor: token("--line"), zeroline: false, fixedrange: true, nticks: 5, rangemode: "tozero" },
+    };
+  }
+
+  function stack(id, data, field, layout, format) {
+    const traces = data.series.map((each) => ({
+      type: "bar",
+      name: short(each.name),
+      x: data.periods,
+      y: each[field],
+      marker: { color: token(each.colour ? `--c${each.colour}` : "--c0") },
+      hovertemplate: `%{fullData.name}  ${format}<extra></extra>`,
+    }));
+    Plotly.react(id, traces, layout, QUIET);
+  }
+
+  function course(data) {
+    const cost = look();
+    cost.barmode = "stack";
+    cost.bargap = 0.22;
+    cost.xaxis.type = data.unit === "month" ? "category" : "date";
+    if (data.unit === "hour") cost.xaxis.tickformat = "%H:%M";
+    if (data.unit === "day") cost.xaxis.tickformat = "%-d %b";
+    if (data.unit === "week") cost.xaxis.tickformat = "%-d %b";
+    cost.xaxis.tickangle = 0;
+    cost.xaxis.nticks = document.getElementById("chart-cost").clientWidth < 420 ? 5 : 9;
+    const counted = structuredClone(cost);
+    const symbol = { USD: "$", EUR: "€", GBP: "£" }[data.currency];
+    cost.yaxis.tickprefix = symbol || "";
+    cost.yaxis.tickformat = ",~r";
+    if (data.currency && !symbol) cost.yaxis.ticksuffix = ` ${plain(data.currency)}`;
+    counted.yaxis.tickformat = "~s";
+    stack("chart-cost", data, "cost", cost, `${symbol || ""}%{y:,.4~r}`);
+    stack("chart-tokens", data, "tokens", counted, "%{y:,.0f}");
+  }
+
+  /** Round values over the range of the boxes, with their unit. */
+  function steps(spreads, suffix, digits) {
+    const ends = spreads.flatMap((each) => [each.at[0], each.at[4]]).filter((value) => value > 0);
+    const low = Math.min(...ends) / 1.5;
+    const high = Math.max(...ends) * 1.5;
+    const tickvals = [];
+    for (let power = -3; power < 6; power++) {
+      for (const digit of digits) {
+        const value = Number(`${digit}e${power}`);
+        if (value >= low && value <= high) tickvals.push(value);
+      }
+    }
+    const ticktext = tickvals.map((value) => `${value}${suffix}`);
+    return { tickvals, ticktext, tickangle: 0, range: [Math.log10(low), Math.log10(high)] };
+  }
+
+  function boxes(id, spreads, suffix, wider) {
+    const layout = look();
+    const names = spreads.map((each) => short(each.name));
+    const narrow = document.getElementById(id).clientWidth < 420;
+    layout.height = 44 + 26 * Math.max(spreads.length, 2);
+    layout.margin.l = wider;
+    layout.hovermode = "closest";
+    layout.xaxis = { ...layout.xaxis, type: "log", showgrid: true, gridcolor: token("--line"), ...steps(spreads, suffix, narrow ? [1, 4] : [1, 2, 5]) };
+    layout.yaxis = { ...layout.yaxis, showgrid: false, autorange: "reversed", type: "category", automargin: true, dtick: 1 };
+    const at = (number) => spreads.map((each) => each.at[number]);
+    Plotly.react(id, [{
+      type: "box", orientation: "h", y: names, whiskerwidth: 0.4, line: { width: 1.4, color: token("--accent") },
+      fillcolor: token("--wash"), lowerfence: at(0), q1: at(1), median: at(2), q3: at(3), upperfence: at(4),
+      hoverinfo: "x", showlegend: false,
+    }], layout, QUIET);
+  }
+
+  function draw() {
+    const block = document.getElementById("charts");
+    if (!block || block.textContent + dark.matches === drawn) return;
+    drawn = block.textContent + dark.matches;
+    const data = JSON.parse(block.textContent);
+    if (data.series && document.getElementById("chart-cost")) course(data);
+    if (document.getElementById("chart-seconds")) {
+      boxes("chart-seconds", data.seconds, " s", 60);
+      boxes("chart-rates", data.rates, "", 60);
+    }
+  }
+
+  document.addEventListener("usage:fresh", draw);
+  dark.addEventListener("change", draw);
+  draw();
+})();
