@@ -9,6 +9,7 @@ from usagetap.dialects.bedrock_invoke import BedrockInvoke
 from usagetap.dialects.cohere import Cohere, CohereEmbed, CohereRerank
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.gemini_interactions import GeminiInteractions
+from usagetap.dialects.llamacpp import LlamaCpp
 from usagetap.dialects.ollama import Ollama
 from usagetap.dialects.openai_assistants import OpenAIAssistants
 from usagetap.dialects.openai_audio import OpenAIAudio
@@ -16,7 +17,9 @@ from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
 from usagetap.dialects.openai_embeddings import OpenAIEmbeddings
 from usagetap.dialects.openai_images import OpenAIImages
 from usagetap.dialects.openai_responses import OpenAIResponses
+from usagetap.dialects.replicate import Replicate
 from usagetap.dialects.rerank import Rerank
+from usagetap.dialects.tgi import TextGeneration
 from usagetap.dialects.unknown import Unknown
 from usagetap.model import Request
 
@@ -38,6 +41,9 @@ DIALECTS: tuple[Dialect, ...] = (
     OpenAIAudio(),
     OpenAIImages(),
     Rerank(),
+    Replicate(),
+    TextGeneration(),
+    LlamaCpp(),
     OpenAIChat(),
     OpenAICompletions(),
 )

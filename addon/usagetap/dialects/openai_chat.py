@@ -16,6 +16,7 @@ from usagetap.dialects.base import (
     Json,
     Weight,
     azure_deployment,
+    integer,
     mapping,
     observe_error,
     observe_identity,
@@ -26,8 +27,8 @@ from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
 from usagetap.model import Observation, Request
 
 # Unescaped quotes cannot stand inside a JSON string, so neither pattern can be met in what a model says.
-_TELLS = re.compile(rb'finish_reason"\s*:\s*(?!null)\S|"error"\s*:\s*(?!null)\S|"copilot_usage"|^error:', re.MULTILINE)
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_NULL = re.compile(rb"\s*:\s*null")
+_OBJECT = re.compile(rb"\s*:\s*\{")
 
 
 class OpenAIChat(Dialect):
@@ -51,9 +52,15 @@ class OpenAIChat(Dialect):
         return request.text("model") or azure_deployment(request.path)
 
     def weigh(self, frame: bytes) -> Weight:
-        if _TELLS.search(frame):
+        # four plain searches: alternatives in one expression cost ten times as much
+        if _says(frame, b'finish_reason"') or _says(frame, b'"error"') or frame.startswith(b"error:"):
             return Weight.PARSE
-        return Weight.LATEST if _USAGE.search(frame) else Weight.NOTHING
+        found = frame.find(b'usage"')
+        if found < 0:
+            return Weight.NOTHING
+        if b'"copilot_usage"' in frame:
+            return Weight.PARSE
+        return Weight.LATEST if _has_usage(frame, found) else Weight.NOTHING
 
     def observe(self, seen: Observation, payload: Any) -> None:
         observe_error(seen, payload)
@@ -72,6 +79,10 @@ class OpenAIChat(Dialect):
             seen.usage_final = seen.finished or not choices
             observe_cost(seen, usage)
             seen.service_tier = text(usage.get("service_tier")) or seen.service_tier
+            # llama.cpp's server tells what its cache held beside usage: prompt_n + cache_n = prompt_tokens
+            # (https://github.com/ggml-org/llama.cpp/tree/master/tools/server#timings-and-context-usage)
+            if seen.usage.cache_read_input_tokens is None:
+                seen.usage.cache_read_input_tokens = integer(mapping(payload.get("timings")).get("cache_n"))
         observe_copilot(seen, payload)
 
     def observe_headers(self, seen: Observation, headers: Mapping[str, str]) -> None:
@@ -94,6 +105,26 @@ class OpenAICompletions(OpenAIChat):
     def model(self, request: Request) -> str | None:
         engine = re.search(r"/engines/([^/]+)/completions$", request.path)  # Copilot's inline completions
         return super().model(request) or (engine[1] if engine else None)
+
+
+def _says(frame: bytes, key: bytes) -> bool:
+    """Whether `key` stands anywhere in the frame with another value than null."""
+    at = frame.find(key)
+    while at >= 0:
+        at += len(key)
+        if not _NULL.match(frame, at):
+            return True
+        at = frame.find(key, at)
+    return False
+
+
+def _has_usage(frame: bytes, at: int) -> bool:
+    """Whether a `usage` from `at` on is an object."""
+    while at >= 0:
+        if _OBJECT.match(frame, at + 6):
+            return True
+        at = frame.find(b'usage"', at + 6)
+    return False
 
 
 def _observe_choice(seen: Observation, position: int, choice: Any) -> None:
