@@ -70,18 +70,20 @@ class Mitmdump:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._said:
-                self.lines.append(line.rstrip("\n"))
-                if found := _LISTENING.search(line.strip()):
-                    self.ports.append(int(found[1]))
-                self._said.notify_all()
+        with self.process.stdout as said:
+            for line in said:
+                with self._said:
+                    self.lines.append(line.rstrip("\n"))
+                    if found := _LISTENING.search(line.strip()):
+                        self.ports.append(int(found[1]))
+                    self._said.notify_all()
         with self._said:
             self._said.notify_all()
 
     def wait_until_listening(self, timeout: float = 30) -> Mitmdump:
-        """Every mode has its port; AssertionError with the log if the process ends first."""
+        """Every mode has its port; AssertionError with the log if the process ends first, or the addon did not load."""
         self._wait(lambda: len(self.ports) >= self._modes, timeout, "a listening port")
+        assert not any(line.startswith("Traceback") for line in self.lines), self.log
         return self
 
     def wait_for_line(self, pattern: str, timeout: float = 10) -> str:

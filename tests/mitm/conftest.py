@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.proxy import Mitmdump, running_mitmdump
+
 from usagetap.upstream.server import Upstream, running_upstream
 
 
