@@ -5,7 +5,7 @@ BIN      := $(VENV)/bin
 EXTRAS   := estimate,web
 PYTEST   := $(BIN)/python -m pytest
 # the slow kinds have a target each
-QUICK    := not (slow or fuzz or soak or crash)
+QUICK    := not (slow or fuzz or soak)
 ARGS     ?=
 
 .DEFAULT_GOAL := help
@@ -47,14 +47,14 @@ fuzz: $(VENV)/.installed-dev ## long random runs
 soak: $(VENV)/.installed-dev ## many streams over a longer time
 	$(PYTEST) -m soak --timeout=3600 $(ARGS)
 
-crash: $(VENV)/.installed-dev ## kill proxies in mid-stream
-	$(PYTEST) -m crash --timeout=3600 $(ARGS)
+crash: $(VENV)/.installed-dev ## kill -9 a writing process, many times, and count what is left
+	PYTHONPATH=addon $(BIN)/python bench/crash.py $(ARGS)
 
 bench: $(VENV)/.installed-dev ## benchmarks: ratios, printed
 	PYTHONPATH=addon $(BIN)/python -m bench $(ARGS)
 
 golden: $(VENV)/.installed-dev ## write captures/**/expected.json again; read the diff
-	PYTHONPATH=addon $(BIN)/python -m tests.golden.write $(ARGS)
+	PYTHONPATH=addon $(BIN)/python -m tests.golden.regenerate $(ARGS)
 
 screenshots: $(VENV)/.installed-dev ## pictures of the dashboard for the docs
 	PYTHONPATH=addon $(BIN)/python -m tests.docs.screenshots $(ARGS)
