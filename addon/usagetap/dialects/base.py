@@ -127,7 +127,8 @@ def observe_error(seen: Observation, payload: Any) -> bool:
     payload = mapping(payload)
     error = payload.get("error")
     if isinstance(error, dict):
-        kind = next((error[name] for name in ("type", "code", "status") if error.get(name) not in (None, "")), None)
+        said = (error.get(name) for name in ("type", "status", "code"))
+        kind = next((word for word in said if text(word)), error.get("code"))  # Google's `code` repeats the HTTP status
         seen.fail(_word(kind), _sentence(error.get("message", error)))
     elif isinstance(error, str) and error:
         seen.fail(_word(payload.get("code")), error)
