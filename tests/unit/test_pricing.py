@@ -56,6 +56,21 @@ def test_the_providers_own_figure_stands():
     assert price(own) is None
 
 
+def test_a_zero_that_is_not_the_sellers_own_is_no_figure():
+    # recorded: grok-4-1-fast at Azure
+    row = record(
+        provider="azure.ai.openai",
+        response_model="grok-4-1-fast-non-reasoning",
+        usage=Usage(input_tokens=100, output_tokens=0),
+        usage_raw={"cost_in_usd_ticks": 0},
+        cost=Decimal(0),
+        cost_source="provider",
+    )
+    assert price(row).cost > 0
+    row.provider = "x_ai"
+    assert price(row) is None
+
+
 def test_the_users_file_goes_before_the_bundled_table(tmp_path):
     mine = prices(tmp_path, "- {model: gpt-4o*, input: 4, output: 8, currency: EUR}")
     found = price(record(usage=Usage(input_tokens=250_000, output_tokens=125_000)), overrides=mine)

@@ -33,7 +33,6 @@ PROVIDER_IDS = {
     "x_ai": "x-ai",
     "moonshot_ai": "moonshotai",
     "github_copilot": "github-copilot",
-    "api.together.ai": "together",
 }
 
 #: genai-prices' name of a rate -> our kind, and what its rate must be divided by to be for `UNIT[kind]`

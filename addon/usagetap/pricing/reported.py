@@ -25,25 +25,91 @@ class Iteration(NamedTuple):
     usage: Usage
 
 
-def objects(raw: Any) -> Iterator[dict[str, Any]]:
-    """The usage objects in `usage_raw`: itself, or the members of a list or dict of them."""
+class Reported:
+    """What the usage objects of one response say beyond the columns."""
+
+    __slots__ = ("_objects",)
+
+    def __init__(self, raw: Any) -> None:
+        """`raw` is a record's `usage_raw`: an object, or a list or dict of them."""
+        self._objects = list(_objects(raw))
+
+    def last(self, *path: str) -> Any:
+        """The last value that is not null under `path` in any of the objects."""
+        found = None
+        for usage in self._objects:
+            value: Any = usage
+            for name in path:
+                value = value.get(name) if isinstance(value, dict) else None
+            found = value if value is not None else found
+        return found
+
+    def tier(self, service_tier: str | None) -> str:
+        """The tier as served, in lower case: the row's, else Gemini's `trafficType` (`ON_DEMAND_FLEX`)."""
+        word = str(service_tier or self.last("trafficType") or "").lower()
+        return word.removeprefix("on_demand_") if word.startswith("on_demand_") else word
+
+    @property
+    def cached_modalities(self) -> dict[str, int] | None:
+        """How much of the cache read was audio and images; `None` if nobody told.
+
+        OpenAI Realtime: `input_token_details.cached_tokens_details.audio_tokens`; Gemini: `cacheTokensDetails`.
+        """
+        for name in ("input_token_details", "input_tokens_details", "prompt_tokens_details"):
+            details = self.last(name, "cached_tokens_details")
+            if isinstance(details, dict):
+                return {kind: count(details.get(f"{kind}_tokens")) for kind in ("audio", "image")}
+        details = self.last("cacheTokensDetails")
+        if not isinstance(details, list):
+            return None
+        told = {"audio": 0, "image": 0}
+        for part in details:
+            kind = str(part.get("modality")).lower() if isinstance(part, dict) else ""
+            if kind in told:
+                told[kind] += count(part.get("tokenCount"))
+        return told
+
+    @property
+    def web_searches(self) -> int:
+        """Searches that Anthropic made itself and bills apart (`server_tool_use.web_search_requests`)."""
+        return count(self.last("server_tool_use", "web_search_requests"))
+
+    @property
+    def audio_seconds(self) -> Decimal:
+        """Seconds of audio in: Whisper's `{"type": "duration", "seconds"}`, Mistral's `prompt_audio_seconds`."""
+        seconds = self.last("seconds") if self.last("type") == "duration" else self.last("prompt_audio_seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
+            return Decimal(0)
+        return Decimal(str(seconds))
+
+    @property
+    def iterations(self) -> list[Iteration]:
+        """Anthropic's `usage.iterations`: `message`, `compaction`, `advisor_message`, `fallback_message`.
+
+        The top level is the sum of the `message` iterations only; compaction and advisor come on top of it
+        (anthropic-sdk-python, `beta_usage.py`).
+        """
+        found = self.last("iterations")
+        if not isinstance(found, list):
+            return []
+        return [
+            Iteration(
+                str(part.get("type")), part["model"] if isinstance(part.get("model"), str) else None, _usage(part)
+            )
+            for part in found
+            if isinstance(part, dict)
+        ]
+
+
+def _objects(raw: Any) -> Iterator[dict[str, Any]]:
     if isinstance(raw, dict):
         yield raw
-        yield from (value for value in raw.values() if isinstance(value, dict))
+        for value in raw.values():
+            if isinstance(value, dict):
+                yield value
     elif isinstance(raw, list):
         for value in raw:
-            yield from objects(value)
-
-
-def last(raw: Any, *path: str) -> Any:
-    """The last value that is not null under `path` in any of the usage objects."""
-    found = None
-    for usage in objects(raw):
-        value: Any = usage
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        found = value if value is not None else found
-    return found
+            yield from _objects(value)
 
 
 def count(value: Any) -> int:
@@ -51,62 +117,6 @@ def count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
         return 0
     return int(value)
-
-
-def tier(service_tier: str | None, raw: Any) -> str:
-    """The tier as served, in lower case: the row's, else Gemini's `trafficType` (`ON_DEMAND_FLEX`)."""
-    word = service_tier or last(raw, "trafficType")
-    word = str(word or "").lower()
-    return word.removeprefix("on_demand_") if word.startswith("on_demand_") else word
-
-
-def cached_modalities(raw: Any) -> dict[str, int] | None:
-    """How much of the cache read was audio and images; `None` if nobody told.
-
-    OpenAI Realtime: `input_token_details.cached_tokens_details.audio_tokens`; Gemini: `cacheTokensDetails`.
-    """
-    for name in ("input_token_details", "input_tokens_details", "prompt_tokens_details"):
-        details = last(raw, name, "cached_tokens_details")
-        if isinstance(details, dict):
-            return {kind: count(details.get(f"{kind}_tokens")) for kind in ("audio", "image")}
-    details = last(raw, "cacheTokensDetails")
-    if isinstance(details, list):
-        told = {"audio": 0, "image": 0}
-        for part in details:
-            kind = str(part.get("modality")).lower() if isinstance(part, dict) else ""
-            if kind in told:
-                told[kind] += count(part.get("tokenCount"))
-        return told
-    return None
-
-
-def web_searches(raw: Any) -> int:
-    """Searches that Anthropic made itself and bills apart (`server_tool_use.web_search_requests`)."""
-    return count(last(raw, "server_tool_use", "web_search_requests"))
-
-
-def audio_seconds(raw: Any) -> Decimal:
-    """Seconds of audio in: Whisper's `{"type": "duration", "seconds"}`, Mistral's `prompt_audio_seconds`."""
-    seconds = last(raw, "seconds") if last(raw, "type") == "duration" else last(raw, "prompt_audio_seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
-        return Decimal(0)
-    return Decimal(str(seconds))
-
-
-def iterations(raw: Any) -> list[Iteration]:
-    """Anthropic's `usage.iterations`: `message`, `compaction`, `advisor_message`, `fallback_message`.
-
-    The top level is the sum of the `message` iterations only; compaction and advisor come on top of it
-    (anthropic-sdk-python, `beta_usage.py`).
-    """
-    found = last(raw, "iterations")
-    if not isinstance(found, list):
-        return []
-    return [
-        Iteration(str(part.get("type")), model if isinstance(model := part.get("model"), str) else None, _usage(part))
-        for part in found
-        if isinstance(part, dict)
-    ]
 
 
 def _usage(part: dict[str, Any]) -> Usage:

@@ -19,14 +19,10 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp()
         ("gcp.vertex_ai", "", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
         ("azure.ai.openai", "", "gpt-4o", "azure/gpt-4o"),
         ("x_ai", "", "grok-4", "x-ai/grok-4"),
-        ("openrouter.ai", "https://openrouter.ai/api/v1/chat/completions", "openai/gpt-4o", "openrouter/"),
-        (
-            "api.together.xyz",
-            "https://api.together.xyz/v1/chat",
-            "meta-llama/Llama-3.3-70B-Instruct-Turbo",
-            "together/",
-        ),
-        ("api.together.ai", "https://api.together.ai/v1/chat", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "together/"),
+        ("openrouter", "", "openai/gpt-4o", "openrouter/"),
+        ("together", "", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "together/"),
+        ("host", "https://api.together.xyz/v1/chat", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "together/"),
+        ("github_copilot", "", "gpt-5.6-sol", "github-copilot/"),
     ],
 )
 def test_a_provider_is_found_by_our_name_or_by_its_address(provider, url, model, known_as):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usagetap.pricing import reported
+from usagetap.pricing.reported import Reported
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -27,16 +27,16 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_gives_an_answer(raw):
-    reported.cached_modalities(raw)
-    reported.iterations(raw)
-    assert reported.web_searches(raw) >= 0
-    assert reported.audio_seconds(raw) >= 0
-    assert isinstance(reported.tier(None, raw), str)
+    Reported(raw).cached_modalities
+    Reported(raw).iterations
+    assert Reported(raw).web_searches >= 0
+    assert Reported(raw).audio_seconds >= 0
+    assert isinstance(Reported(raw).tier(None), str)
 
 
 def test_a_later_object_wins_and_null_never_does():
     raw = [{"speed": "fast"}, {"speed": None}, {"speed": "standard"}, {"speed": None}]
-    assert reported.last(raw, "speed") == "standard"
+    assert Reported(raw).last("speed") == "standard"
 
 
 @pytest.mark.parametrize(
@@ -51,21 +51,21 @@ def test_a_later_object_wins_and_null_never_does():
     ],
 )
 def test_the_tier_is_read_from_wherever_it_is(tier, raw, word):
-    assert reported.tier(tier, raw) == word
+    assert Reported(raw).tier(tier) == word
 
 
 def test_cached_modalities_of_openai_realtime_and_gemini():
     openai = {"input_token_details": {"cached_tokens_details": {"text_tokens": 5, "audio_tokens": 7}}}
-    assert reported.cached_modalities(openai) == {"audio": 7, "image": 0}
+    assert Reported(openai).cached_modalities == {"audio": 7, "image": 0}
     gemini = {"cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 3}, {"modality": "TEXT", "tokenCount": 9}]}
-    assert reported.cached_modalities(gemini) == {"audio": 3, "image": 0}
-    assert reported.cached_modalities({"input_tokens": 3}) is None
+    assert Reported(gemini).cached_modalities == {"audio": 3, "image": 0}
+    assert Reported({"input_tokens": 3}).cached_modalities is None
 
 
 def test_seconds_of_whisper_and_of_mistral():
-    assert reported.audio_seconds({"type": "duration", "seconds": 7.5}) == Decimal("7.5")
-    assert reported.audio_seconds({"prompt_audio_seconds": 4}) == 4
-    assert reported.audio_seconds({"type": "tokens", "seconds": None}) == 0
+    assert Reported({"type": "duration", "seconds": 7.5}).audio_seconds == Decimal("7.5")
+    assert Reported({"prompt_audio_seconds": 4}).audio_seconds == 4
+    assert Reported({"type": "tokens", "seconds": None}).audio_seconds == 0
 
 
 def test_iterations_count_cached_tokens_inside_their_input():
@@ -80,6 +80,6 @@ def test_iterations_count_cached_tokens_inside_their_input():
             }
         ]
     }
-    (found,) = reported.iterations(raw)
+    (found,) = Reported(raw).iterations
     assert (found.kind, found.model, found.usage.input_tokens) == ("compaction", None, 55196)
     assert found.usage.cache_write_5m_input_tokens == 55096

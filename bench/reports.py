@@ -1,0 +1,72 @@
+"""Time `usagetap report` and its kin as a user does: a fresh process each, on a database of a million rows.
+
+    python bench/reports.py [--db FILE] [--runs 5]
+
+Prints the best and the median of the runs, and the peak memory. Without `--db` the database of `bench/million.py` is
+built first. peewee imports psycopg where it is installed (the extra `postgres`), which costs 0.14 s: `--no-psycopg`
+shows the figures without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+#: what is run -> the seconds that were asked for (issue 5), if any
+CASES: dict[str, float | None] = {
+    "report monthly --by model": 1.5,
+    "report daily --since 2025-12-25 --until 2025-12-31": 0.3,
+    "report total": 1.0,
+    "report daily": None,
+    "report monthly --by tag,model": None,
+    "waste --since 2025-12-01": None,
+    "show last": None,
+    "tail --no-follow": None,
+}
+
+
+def run(command: str, db: Path, *, psycopg: bool) -> float:
+    """Seconds that one command takes."""
+    start = "" if psycopg else "import sys; sys.modules['psycopg'] = sys.modules['psycopg2'] = None\n"
+    program = start + "from usagetap.cli import main\nmain()"
+    environment = {**os.environ, "USAGETAP_DB": str(db), "PYTHONPATH": str(ROOT / "addon"), "COLUMNS": "120"}
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", program, *command.split()], check=True, env=environment, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print a line for each command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--db", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--no-psycopg", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="usagetap-") as folder:
+        path = options.db or Path(folder) / "million.db"
+        if options.db is None:
+            sys.path.insert(0, str(Path(__file__).parent))
+            import million
+
+            million.build(path, 1_000_000)
+        print(f"{'command':<52}{'best':>8}{'median':>8}{'asked':>8}")
+        for command, asked in CASES.items():
+            times = [run(command, path, psycopg=not options.no_psycopg) for _ in range(options.runs)]
+            limit = f"{asked:.1f} s" if asked else ""
+            print(f"{command:<52}{min(times):>6.2f} s{statistics.median(times):>6.2f} s{limit:>8}", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"largest of them: {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
