@@ -1,9 +1,9 @@
 """Flows from a file into the table, by the very hooks that live traffic takes.
 
-Reading is exactly once. A row's key is made of what a flow keeps for ever: its id (for HAR, which has none, a digest of
-the exchange), the moment of its request (a client replay keeps the id) and the number of the response in it. So the same
-flow out of the same file, a copy of it, or a longer one finds its own row. A flow that was recorded live when it passed
-is found by its id and moment, and left out.
+Reading is exactly once. A row's key is made of what a flow keeps for ever: its id (for HAR, which has none, a digest
+of the exchange), the moment of its request (a client replay keeps the id) and the number of the response in it. So the
+same flow out of the same file, a copy of it, or a longer one finds its own row. A flow that was recorded live when it
+passed is found by its id and moment, and left out.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from usagetap.dialects import detect
 from usagetap.mitm import recording
 from usagetap.mitm.incoming import plain_body, request_of
 from usagetap.mitm.tap import Tap
+from usagetap.mitm.websocket import Sockets
 from usagetap.store.rows import from_iso
 
 FLUSH_EVERY = 500
 """Rows after which we wait for the writer: far less than it keeps in memory before it turns to its journal."""
 FLUSH_TIMEOUT = 120.0
 SAME_MOMENT = 10.0
-"""Seconds between the moments of one request, as the live addon and as the flow tell it (hooks of other addons wait)."""
+"""Seconds between the moments of one request, told by the live addon and by the flow (hooks of other addons wait)."""
 
 _HAR = uuid.UUID("b3f1c7de-6d1b-4f0e-9a53-5a1d0c3f6a10")
 
@@ -88,10 +89,9 @@ class Reading:
         self._seen: set[str] = set()
         self._unended: list[flow.Flow] = []
         self._unflushed = 0
-        self._tap = Tap()
         self._master = Master(Options())
         self._master.options.set(f"usage_db={url}", defer=True)
-        self._master.addons.add(Proxyserver(), self._tap)
+        self._master.addons.add(Proxyserver(), Sockets(), Tap())
         self._master.options.set("usage_include=off", *specs)
 
     async def take(self, one: flow.Flow) -> None:
@@ -109,6 +109,8 @@ class Reading:
         if known == "live":
             self.outcome.known += 1
             return
+        if one.client_conn.peername and one.client_conn.peername[1] == 0:  # made up by mitmproxy: a HAR does not say
+            one.client_conn.peername = None  # type: ignore[assignment]
         recording.current().uids = uids
         await self._master.load_flow(one)
         if not uids.taken:
@@ -137,10 +139,11 @@ class Reading:
             recording.current().writer.flush(FLUSH_TIMEOUT)
 
     def _is_model_request(self, one: http.HTTPFlow) -> bool:
-        settings = self._tap.settings
+        hosts = recording.current().settings.hosts
+        hosts = recording.current().settings.hosts
         request = request_of(one, plain_body(one, one.request.raw_content or b"")[0])
         place = (request.host, request.port, request.path)
-        return settings is not None and detect(request, openai_compatible=settings.hosts.covers(*place)) is not None
+        return detect(request, openai_compatible=hosts.covers(*place)) is not None
 
     def _known(self, one: http.HTTPFlow, prefix: str) -> Literal["live", "file"] | None:
         """Whether the table has this flow: from when it passed, or from an earlier reading that came to its end."""
@@ -209,9 +212,15 @@ def _har_flow(entry: dict[str, Any]) -> http.HTTPFlow:
     one = request_to_flow(entry)
     response, content = one.response, entry["response"]["content"]
     assert response is not None
-    stamp = (entry["startedDateTime"], one.request.method, one.request.url, one.request.raw_content, response.raw_content)
+    stamp = (
+        entry["startedDateTime"],
+        one.request.method,
+        one.request.url,
+        one.request.raw_content,
+        response.raw_content,
+    )
     one.id = str(uuid.uuid5(_HAR, hashlib.sha256(repr(stamp).encode()).hexdigest()))
-    one.client_conn.peername = None  # type: ignore[assignment]  # 127.0.0.1, says mitmproxy, but a HAR does not say
+    one.request.timestamp_end = one.request.timestamp_start  # the end of it all, says mitmproxy
     text = content.get("text", "")
     if not response.status_code:
         one.response = None
