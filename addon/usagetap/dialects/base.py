@@ -119,7 +119,7 @@ def observe_identity(seen: Observation, payload: Json, model: str = "model", res
 def observe_error(seen: Observation, payload: Any) -> bool:
     """Note an error in any of the shapes that providers use; true if there was one.
 
-    `{"error": {...}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (xAI, Ollama), `{"code", "error"}` (xAI),
+    `{"error": {...}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama; xAI with a `code`, TGI an `error_type`),
     `{"detail": …}` (FastAPI: vLLM), `{"object": "error", "message": …}` (Mistral), a list of one of these (Gemini).
     """
     if isinstance(payload, list) and payload:
@@ -131,7 +131,7 @@ def observe_error(seen: Observation, payload: Any) -> bool:
         kind = next((word for word in said if text(word)), error.get("code"))  # Google's `code` repeats the HTTP status
         seen.fail(_word(kind), _sentence(error.get("message", error)))
     elif isinstance(error, str) and error:
-        seen.fail(_word(payload.get("code")), error)
+        seen.fail(_word(payload.get("code") or payload.get("error_type")), _sentence(error))
     elif payload.get("object") == "error" or payload.get("type") == "error":
         seen.fail(_word(payload.get("code") or payload.get("type")), _sentence(payload.get("message")))
     else:

@@ -2,7 +2,8 @@
 
 https://platform.openai.com/docs/api-reference/chat-streaming. Where usage is found, all recorded: on a last frame with
 `choices: []` (OpenAI), on the finish frame (Mistral, DeepSeek), after it with choices (OpenRouter), before it
-(Perplexity), on every frame (Databricks, NIM, Hyperbolic: cumulative), inside `choices[0]` (Moonshot), in `x_groq` (Groq).
+(Perplexity), on every frame (Databricks, NIM, Hyperbolic: cumulative), inside `choices[0]` (Moonshot), in `x_groq`
+(Groq).
 """
 
 from __future__ import annotations

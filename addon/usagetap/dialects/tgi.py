@@ -1,8 +1,8 @@
 """Hugging Face's own text generation: the serverless inference API and Text Generation Inference.
 
-https://huggingface.co/docs/text-generation-inference (`/generate`, `/generate_stream`): frames `data:{` without a space,
-no `[DONE]`; the last has `generated_text` and, where `details` were asked for, a finish reason and a count. Headers
-`x-prompt-tokens` and `x-generated-tokens` tell both counts of a whole answer.
+https://huggingface.co/docs/text-generation-inference (`/generate`, `/generate_stream`): frames `data:{` without a
+space, no `[DONE]`; the last has `generated_text` and, where `details` were asked for, a finish reason and a count.
+Headers `x-prompt-tokens` and `x-generated-tokens` tell both counts of a whole answer.
 """
 
 from __future__ import annotations

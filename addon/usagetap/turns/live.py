@@ -25,6 +25,11 @@ class LiveTurns(Turns):
         super().__init__(request, frame_limit=frame_limit)
         self._served_model: str | None = None
 
+    def _opened(self, operation: str | None = None, model: str | None = None) -> list[Event]:
+        events = super()._opened(operation, model)
+        self._open[-1].seen.response_model = self._served_model
+        return events
+
     def received(self, message: bytes) -> list[Event]:
         if self._open and not self._open[0].seen.terminal and not _LIVE_END.search(message):
             return self._count(message)  # within a turn only its end tells anything
@@ -56,7 +61,6 @@ class LiveTurns(Turns):
         turn = self._open[0]
         events += self._answered(turn, message)
         self.dialect.observe(turn.seen, payload)
-        turn.seen.response_model = self._served_model
         over = turn.seen.terminal and (usage or turn.seen.usage_raw is not None)
         return events + (self._end(turn) if over or turn.seen.error_type else [])
 

@@ -92,6 +92,9 @@ class ResponsesTurns(_OpenAITurns):
 
     def _on_error(self, payload: Json, message: bytes) -> list[Event]:
         """An error refuses the request that waits (it has a status then), or tells of the response that runs."""
+        if mapping(payload.get("error")).get("code") == "websocket_connection_limit_reached":  # about them all
+            self._parting = payload
+            return []
         stream_id = text(payload.get("stream_id"))
         named = text(payload.get("response_id"))
         running = self._running(stream_id)
