@@ -2,12 +2,12 @@
 
     python bench/crash.py [--kills 200] [--seed N] [--grace 0.1]
 
-Each round starts a process that puts records into a `Writer` as fast as a busy proxy would and notes each with its time in
-a file, kills it after a random while (also while it makes the tables, reads a journal in, prices, checkpoints), and lets
-the next start clean up. In one round out of three another process holds the database's lock for a while, so that journals
-are in play. Then it checks: every row and every end that was put more than `--grace` seconds before the kill is there;
-the database is sound; what was left open is `proxy_died`; nothing is there twice; and the rows that a live sibling keeps
-open are untouched.
+Each round starts a process that puts records into a `Writer` as fast as a busy proxy would and notes each with its
+time in a file, kills it after a random while (also while it makes the tables, reads a journal in, prices, checkpoints),
+and lets the next start clean up. In one round out of three another process holds the database's lock for a while, so
+that journals are in play. Then it checks: every row and every end that was put more than `--grace` seconds before the
+kill is there; the database is sound; what was left open is `proxy_died`; nothing is there twice; and the rows that a
+live sibling keeps open are untouched.
 """
 
 from __future__ import annotations
@@ -177,11 +177,12 @@ def main() -> int:
                 sibling.start()
             if not sibling.stop(10):
                 problems["did not stop"] += 1
-        print(f"{min(first + ROUNDS_PER_DATABASE, options.kills)} kills, {due} puts due, {+problems or 'all there'}", flush=True)
+        so_far = min(first + ROUNDS_PER_DATABASE, options.kills)
+        print(f"{so_far} kills, {due} puts due, {+problems or 'all there'}", flush=True)
     wrong = +problems
     print(
-        f"{options.kills} kills in {time.monotonic() - started:.0f} s (seed {options.seed}): {due} rows and ends were due,"
-        f" {journals} rounds left a journal; {', '.join(f'{n} {what}' for what, n in wrong.items()) or 'none lost'}"
+        f"{options.kills} kills in {time.monotonic() - started:.0f} s (seed {options.seed}):"
+        f" {due} rows and ends were due, {journals} rounds left a journal; {', '.join(f'{n} {what}' for what, n in wrong.items()) or 'none lost'}"
     )
     return 1 if wrong else 0
 

@@ -229,9 +229,9 @@ def to_decimal(amount: float | Decimal) -> Decimal:
 def _slice(db: SqliteDatabase, ranges: list[Period], by_model: bool) -> bool:
     """Fill the temporary table `slice` with the periods, or with one line for each model and period.
 
-    SQLite groups by sorting, which takes seconds for a million rows. `usage_plain` is sorted by model and time, so there
-    each of these slices is one stretch of the index, summed as it is read, and nothing is sorted. Returns whether there
-    are plain rows that name no model.
+    SQLite groups by sorting, which takes seconds for a million rows. `usage_plain` is sorted by model and time, so
+    there each of these slices is one stretch of the index, summed as it is read, and nothing is sorted. Returns whether
+    there are plain rows that name no model.
     """
     models: list[str | None] = [None]
     if by_model:
@@ -239,7 +239,9 @@ def _slice(db: SqliteDatabase, ranges: list[Period], by_model: bool) -> bool:
             models += [model for (model,) in db.execute_sql(_MODELS.format(index=index, plain=f"{PLAIN} = {is_plain}"))]
     db.execute_sql("DROP TABLE IF EXISTS temp.slice")
     db.execute_sql("CREATE TEMPORARY TABLE slice (id INTEGER PRIMARY KEY, model, period, first, last)")
-    lines = [(model, number, each.first, each.end) for model in dict.fromkeys(models) for number, each in enumerate(ranges)]
+    lines = [
+        (model, number, each.first, each.end) for model in dict.fromkeys(models) for number, each in enumerate(ranges)
+    ]
     execute_many(db, "INSERT INTO temp.slice (model, period, first, last) VALUES (?, ?, ?, ?)", lines)
     nameless = db.execute_sql(
         f"SELECT EXISTS (SELECT 1 FROM usage INDEXED BY usage_plain WHERE request_model IS NULL AND {PLAIN} = 1)"

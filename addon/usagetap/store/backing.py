@@ -1,5 +1,5 @@
-"""What stands behind the writer: the database while it can be written, the journal while it cannot, memory while neither
-can; and the way back. Nothing here raises: a failure is an outage, told once, and ends by itself."""
+"""What stands behind the writer: the database while it can be written, the journal while it cannot, memory while
+neither can; and the way back. Nothing here raises: a failure is an outage, told once, and ends by itself."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ BUSY_TIMEOUT = 25
 RETRY_FIRST, RETRY_LAST = 0.1, 3.0
 #: a lock that is held no longer than this many seconds is not worth a line in the log
 LOCK_PATIENCE = 2.0
+#: seconds in which the same trouble, ended and come back, is not told again
+REPEAT = 60.0
 #: seconds between searches for proxies that died while this one runs
 SWEEP = 300.0
 #: rows in memory while neither database nor journal can be written; beyond it the oldest are lost
@@ -63,10 +65,12 @@ class Backing:
         self._loud_at = 1
         self._db: Database | None = None
         self._file: tuple[int, int] | None = None
-        self._outage: str | None = None
-        self._outage_since = self._retry_at = 0.0
+        self._out = False
+        self._troubled_since: float | None = None
+        self._retry_at = 0.0
         self._delay = RETRY_FIRST
         self._told = self._journal_told = False
+        self._told_at, self._told_reason = 0.0, ""
         self._recovery: Iterator[int] | None = None
         self.overflowed = False
         """Set by who spilled while the database was fine: the journal is to be read in all the same."""
@@ -82,7 +86,7 @@ class Backing:
             return
         rows = [entry.row for entry in everything if entry.table == "usage"]
         refusals = [entry.row for entry in everything if entry.table == "refusals"]
-        if self._outage is not None or not self.attempt(lambda db: write(db, rows, refusals)):
+        if self._out or not self.attempt(lambda db: write(db, rows, refusals)):
             self.spill(everything)
 
     def spill(self, entries: Sequence[Entry]) -> None:
@@ -94,7 +98,7 @@ class Backing:
                 if not self._journal_told:
                     self._journal_told = True
                     self._say(
-                        f"the journal {self._journal.path} cannot be written either: {what_failed(error)}; rows stay in memory"
+                        f"{self._journal.path} cannot be written either ({what_failed(error)}): rows stay in memory"
                     )
                 self._backlog.extend(entries)
                 dropped = max(0, len(self._backlog) - MEMORY_LIMIT)
@@ -111,7 +115,7 @@ class Backing:
                 return False
             try:
                 work(db)
-            except Exception as error:  # whatever a driver raises: the rows go to the journal, the thread goes on
+            except Exception as error:  # noqa: BLE001 - whatever a driver raises, the rows go to the journal
                 self._failed(error)
                 return False
             if not self._moved():
@@ -129,7 +133,11 @@ class Backing:
     @property
     def out(self) -> bool:
         """Whether the database cannot be written at the moment."""
-        return self._outage is not None or self._db is None
+        return self._out or self._db is None
+
+    def journals(self, of_all: bool) -> list[Path]:
+        """The journal files that are still to be read in: our own, or everybody's."""
+        return [path for _, path in self._place.journals()] if of_all else self._journal.pending()
 
     # chores
 
@@ -141,12 +149,12 @@ class Backing:
             self._log(
                 logging.WARNING, f"no lock file beside the usage database ({what_failed(error)}): heartbeats must do"
             )
-        self.attempt(lambda db: None)
+        self.attempt(self._instance.beat)
 
     def chores(self) -> None:
         """What is due: a new attempt, a heartbeat, a step of reading journals in."""
         now = time.monotonic()
-        if self._outage is not None or self._backlog:
+        if self._out or self._backlog:
             if now >= self._retry_at:
                 self._retry_at = 0.0
                 if self.attempt(self._instance.beat):
@@ -156,15 +164,15 @@ class Backing:
         elif now >= self._beat_at:
             self._beat_at = now + HEARTBEAT
             self.attempt(self._instance.beat)
-        if self._outage is None and (self.overflowed or now >= self._sweep_at):
+        if not self._out and (self.overflowed or now >= self._sweep_at):
             self.overflowed = False
             self.reread()
-        if self._outage is None and self._recovery is not None:
+        if not self._out and self._recovery is not None:
             self.attempt(self._recover_step)
 
     def idle_for(self) -> float:
         """Seconds until there is something to do without a new row."""
-        if self._outage is not None or self._backlog:
+        if self._out or self._backlog:
             due = self._retry_at
         elif self._recovery is not None:
             due = 0.0
@@ -182,7 +190,7 @@ class Backing:
         """The last thing: what is left goes to the journal, the instance signs off, the lock is released."""
         if self._backlog:
             self.save(())
-        if self._outage is None:
+        if not self._out:
             self.attempt(self._instance.sign_off)
         self._disconnect()
         self._instance.release()
@@ -192,7 +200,7 @@ class Backing:
     # the way out and back
 
     def _usable(self) -> Database | None:
-        if self._outage is not None and time.monotonic() < self._retry_at:
+        if self._out and time.monotonic() < self._retry_at:
             return None
         try:
             if self._db is not None and self._moved():
@@ -202,7 +210,7 @@ class Backing:
                 self._disconnect()
             if self._db is None:
                 self._connect()
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001 - as above
             self._failed(error)
             return None
         return self._db
@@ -228,7 +236,7 @@ class Backing:
         if db is not None:
             try:
                 db.close()
-            except Exception as error:  # a connection that is broken already
+            except Exception as error:  # noqa: BLE001 - a connection that is broken already
                 self._log(logging.DEBUG, f"closing {self._shown}: {error}")
 
     def _identity(self) -> tuple[int, int] | None:
@@ -249,25 +257,30 @@ class Backing:
         locked = "lock" in reason
         if not locked:
             self._disconnect()
-        if self._outage is None:
-            self._outage_since, self._told, self._delay = now, False, RETRY_FIRST
-        self._outage = reason
+        if self._troubled_since is None:
+            self._troubled_since, self._told, self._delay = now, False, RETRY_FIRST
+        self._out = True
         self._recovery = None
         self._retry_at = now + self._delay
         self._delay = min(self._delay * 2, RETRY_LAST)
-        if not self._told and (not locked or now - self._outage_since >= LOCK_PATIENCE):
-            self._told = True
+        if reason == self._told_reason and now < self._told_at + REPEAT:
+            return
+        if not self._told and (not locked or now - self._troubled_since >= LOCK_PATIENCE):
+            self._told, self._told_at, self._told_reason = True, now, reason
             self._say(f"{self._shown} cannot be written: {reason}; rows are kept in {self._journal.path} until it can")
 
     def _works(self) -> None:
-        if self._outage is None:
-            return
-        if self._told:
-            seconds = time.monotonic() - self._outage_since
-            lost = f"; {self.lost} rows were lost for want of room" if self.lost else "; nothing was lost"
-            self._log(logging.WARNING, f"usage database: written again after {seconds:.0f} s{lost}")
-        self._outage = None
-        self.reread()
+        if self._out:
+            self._out = False
+            self.reread()
+
+    def _recovered(self) -> None:
+        """The journal is in the database: only now the trouble is over. (On a full disk small writes still succeed.)"""
+        if self._troubled_since is not None and self._told:
+            seconds = time.monotonic() - self._troubled_since
+            lost = f"{self.lost} rows were lost for want of room" if self.lost else "nothing was lost"
+            self._log(logging.WARNING, f"usage: {self._shown} is written again after {seconds:.0f} s; {lost}")
+        self._troubled_since = None
 
     def _recover_step(self, _: Database) -> None:
         if self._recovery is not None and next(self._recovery, None) is None:
@@ -277,6 +290,7 @@ class Backing:
         self._journal.seal()
         for path in self._journal.pending():
             yield from self._take_in(db, path)
+        self._recovered()
         for dead in dead_instances(db, self._place, self._instance.id):
             for name, path in self._place.journals():
                 if name == dead:

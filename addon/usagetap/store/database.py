@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,26 @@ def connect(url: str | Path, *, read_only: bool = False, busy_timeout: int = BUS
     return database
 
 
-def transaction(db: Database) -> AbstractContextManager[Any]:
-    """A transaction for writing. SQLite takes the write lock at once: a lock taken later cannot be waited for."""
-    return db.atomic("IMMEDIATE") if isinstance(db, SqliteDatabase) else db.atomic()
+@contextmanager
+def transaction(db: Database) -> Iterator[None]:
+    """A transaction for writing, not to be nested. SQLite takes the write lock at once: later it cannot wait."""
+    if not isinstance(db, SqliteDatabase):
+        with db.atomic():
+            yield
+        return
+    db.execute_sql("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute_sql("COMMIT")
+    except BaseException:
+        # a full disk has rolled back already; peewee's own context would say so instead of what happened
+        if db.connection().in_transaction:
+            db.execute_sql("ROLLBACK")
+        raise
 
 
 def execute_many(db: Database, sql: str, rows: list[tuple[Any, ...]]) -> None:
-    """`sql` (with `?` for each value) once for every row, in one call of the driver: four times as fast as one by one."""
+    """`sql` (with `?` for each value) for every row, in one call of the driver: four times as fast as one by one."""
     if rows:
         db.connection().cursor().executemany(sql.replace("?", db.param), rows)
 

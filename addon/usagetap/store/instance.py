@@ -88,7 +88,7 @@ class Instance:
             _held.discard(self)
 
     def close_in_child(self) -> None:
-        """After a fork: the child must not keep the parent's lock alive. (Closing does not unlock it for the parent.)"""
+        """After a fork: the child must not keep the parent's lock alive (closing does not unlock it)."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -69,7 +69,7 @@ def parse(line: bytes) -> Entry | None:
 
 
 class Journal:
-    """Appends for one instance. Used from the writer's thread and, when that one is stuck, from the one that stands in."""
+    """Appends for one instance, from the writer's thread or, when that is stuck, from the one that stands in."""
 
     def __init__(self, place: Place, instance: str, limit: int = JOURNAL_LIMIT) -> None:
         self._place = place
@@ -80,7 +80,7 @@ class Journal:
         self.path = place.journal(instance)
 
     def append(self, entries: Sequence[Entry]) -> int:
-        """Write and fsync. Returns how many entries had no room under the limit. Raises `OSError`, having added none."""
+        """Write and fsync. Returns how many entries had no room under the limit. Raises `OSError`, with none added."""
         with self._lock:
             room = self._limit - sum(path.stat().st_size for path in self.pending())
             lines: list[bytes] = []
@@ -126,8 +126,8 @@ def take_in(
 ) -> Iterator[int]:
     """Read a journal into the database, a transaction at each step, and remove it at the end.
 
-    Yields the number of entries written so far. `finish` prices what was journaled unpriced. What cannot be read is kept
-    in a file named `….damaged`; only a last line without its newline, cut by a crash while it was written, is dropped.
+    Yields the number of entries written so far. `finish` prices what was journaled unpriced. What cannot be read is
+    kept in a file named `….damaged`; only a last line without its newline, cut by a crash, is dropped.
     """
     done = 0
     damaged: list[bytes] = []

@@ -50,7 +50,8 @@ def check(db: Database) -> None:
     version = version_of(db)
     if version > SCHEMA_VERSION:
         raise NewerSchema(
-            f"it has schema version {version}, this usagetap knows {SCHEMA_VERSION}: upgrade usagetap (nothing was changed)"
+            f"it has schema version {version}, this usagetap knows {SCHEMA_VERSION}: upgrade usagetap"
+            " (nothing was changed)"
         )
 
 

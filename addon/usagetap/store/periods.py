@@ -50,7 +50,9 @@ def periods(unit: PeriodName | None, zone: tzinfo, since: datetime, until: datet
 def _hours(zone: tzinfo, since: datetime, until: datetime) -> Iterator[Period]:
     # steps are made in UTC, where none is missing or comes twice; offsets, and their changes, may be of half an hour
     local = since.astimezone(zone)
-    hour = (since - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)).astimezone(UTC)
+    hour = (since - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)).astimezone(
+        UTC
+    )
     while hour < until:
         local = hour.astimezone(zone)
         after = hour + timedelta(minutes=60 - local.minute)

@@ -18,19 +18,23 @@ from .periods import utc_text
 from .schema import COLUMNS, MODEL
 
 __all__ = [
-    *(
-        "COUNTS",
-        "DIMENSIONS",
-        "TOKENS",
-        "Filters",
-        "Percentiles",
-        "StoredRow",
-        "Totals",
-        "Waste",
-        "aggregate",
-        "by_flow",
-    ),
-    *("by_id", "each_row", "open_reader", "percentiles", "recent", "refusals", "waste"),
+    "COUNTS",
+    "DIMENSIONS",
+    "TOKENS",
+    "Filters",
+    "Percentiles",
+    "StoredRow",
+    "Totals",
+    "Waste",
+    "aggregate",
+    "by_flow",
+    "by_id",
+    "each_row",
+    "open_reader",
+    "percentiles",
+    "recent",
+    "refusals",
+    "waste",
 ]
 
 StoredRow = dict[str, Any]
@@ -41,7 +45,7 @@ _CHUNK = 1_000
 
 
 def open_reader(url: str | Path) -> Database:
-    """A connection that can only read. Raises `StoreError`, with what to do, where there is nothing (of ours) to read."""
+    """A connection that can only read. Raises `StoreError`, with what to do, where nothing of ours is there to read."""
     db = connect(url, read_only=True)
     try:
         check(db)
@@ -74,7 +78,7 @@ def by_flow(db: Database, flow_id: str) -> list[StoredRow]:
 def each_row(
     db: Database, *, since: datetime | None = None, until: datetime | None = None, filters: Filters | None = None
 ) -> Iterator[StoredRow]:
-    """Every row that started in the range and passes `filters` (as in `aggregate`), by `id`, a bounded number at a time.
+    """Every row that started in the range and passes `filters` (as in `aggregate`), by `id`, some at a time.
 
     Between two thousands other connections may write, so this can take as long as it likes.
     """
@@ -185,7 +189,8 @@ def _repeats(db: Database, since: datetime | None, until: datetime | None) -> It
         "SELECT model, currency, COUNT(*), SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)),"
         " SUM(CAST(cost AS NUMERIC))"
         f" FROM (SELECT {MODEL} AS model, currency, input_tokens, output_tokens, cost, ROW_NUMBER() OVER"
-        f" (PARTITION BY request_fingerprint, server_address ORDER BY id) AS place FROM usage WHERE {clause}) AS numbered"
+        " (PARTITION BY request_fingerprint, server_address ORDER BY id) AS place"
+        f" FROM usage WHERE {clause}) AS numbered"
         " WHERE place > 1 GROUP BY model, currency"
     )
     yield from db.execute_sql(sql.replace("?", db.param), values)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any
@@ -80,15 +81,14 @@ def from_row(row: Mapping[str, Any]) -> Record:
 
 def to_iso(seconds: float) -> str:
     """Seconds since the epoch as UTC, ISO 8601 with milliseconds and `Z`; what no calendar has is moved to its ends."""
-    milliseconds = round(min(max(seconds, 0.0), _LAST_SECOND) * 1000) if seconds == seconds else 0
+    milliseconds = 0 if math.isnan(seconds) else round(min(max(seconds, 0.0), _LAST_SECOND) * 1000)
     whole, rest = divmod(milliseconds, 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{rest:03d}Z"
 
 
 def from_iso(text: str) -> float:
     """Seconds since the epoch for what `to_iso` wrote."""
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    return round(moment.timestamp(), 3)
+    return round(datetime.fromisoformat(text).timestamp(), 3)
 
 
 def now_iso() -> str:
@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
         # a count that no 64-bit column holds is nobody's count; `usage_raw` still has it
         return int(value) if -_INT64 <= value < _INT64 else None
     if isinstance(value, float):
-        return value if value - value == 0 else None
+        return value if math.isfinite(value) else None
     return _text(str(value), TEXT_LIMIT)
 
 

@@ -42,5 +42,5 @@ def load_secret(folder: Path) -> bytes:
 
 
 def fingerprint(secret: bytes, content: bytes) -> str:
-    """A keyed hash, 16 hexadecimal characters: equal content shows, the content does not, not even to who guesses it."""
+    """A keyed hash, 16 hexadecimal characters: equal content shows; the content does not, not even by guessing."""
     return blake2b(content, key=secret, digest_size=8).hexdigest()

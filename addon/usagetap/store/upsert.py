@@ -20,7 +20,8 @@ FINISH_COLUMNS: tuple[str, ...] = (
 # An end closes an open row, or one whose proxy was taken for dead. Nothing reopens a row or ends it again: what has
 # been priced anew since stays so when an old journal is read.
 _UPSERT = (
-    f"INSERT INTO usage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)}) ON CONFLICT (uid) DO UPDATE SET "
+    f"INSERT INTO usage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
+    " ON CONFLICT (uid) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "uid")
     + " WHERE usage.status = 'open' OR (usage.end_reason = 'proxy_died' AND excluded.status <> 'open')"
 )

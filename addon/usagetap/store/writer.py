@@ -57,6 +57,7 @@ class Writer:
         queue_limit: int = QUEUE_LIMIT,
         journal_limit: int = JOURNAL_LIMIT,
     ) -> None:
+        self.instance = instance
         self._finish = finish
         self._log = log
         self._queue_limit = queue_limit
@@ -123,6 +124,15 @@ class Writer:
         """Rows that were dropped for want of room, in memory and on disk."""
         return self._backing.lost
 
+    @property
+    def waiting(self) -> int:
+        """Items that are queued in memory at the moment."""
+        return self._queue.qsize()
+
+    def journals(self, *, of_all: bool = False) -> list[Path]:
+        """The journal files that are still to be read in: this writer's, or those of all instances."""
+        return self._backing.journals(of_all)
+
     def _put(self, item: _Item) -> None:
         self._queue.put(item)
         if self._queue.qsize() >= self._queue_limit and self._standing_in.acquire(blocking=False):
@@ -138,7 +148,7 @@ class Writer:
                 if self._stopping and self._queue.empty() and not self._set_aside:
                     break
                 self._backing.chores()
-            except Exception as error:  # the thread outlives any bug: without it nothing is recorded at all
+            except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded at all
                 self._log(logging.ERROR, f"usage: the writer stumbled over {error!r}")
                 time.sleep(BATCH_WAIT)
         self._price_late(until=None)
@@ -186,11 +196,10 @@ class Writer:
         record = item.record
         if record.status == "open":
             return Entry(to_row(record))
-        if time.monotonic() < deadline:
+        if time.monotonic() < deadline or len(self._unfinished) >= self._queue_limit:
             self._finish_record(record, item.finish)
             return Entry(to_row(record))
-        if len(self._unfinished) < self._queue_limit:
-            self._unfinished.append((record, item.finish))
+        self._unfinished.append((record, item.finish))
         return Entry(to_row(record), finished=False)
 
     def _finish_record(self, record: Record, own: Finish | None) -> None:
@@ -198,7 +207,7 @@ class Writer:
             if finish is not None:
                 try:
                     finish(record)
-                except Exception as error:  # somebody else's code: it may cost the price, never the row
+                except Exception as error:  # noqa: BLE001 - others' code may cost the price, never the row
                     self._log(logging.ERROR, f"usage: pricing {record.flow_id} failed: {error!r}")
 
     def _finish_row(self, row: Row) -> Row:
@@ -227,7 +236,7 @@ class Writer:
                 if item.tries < CLOSURE_TRIES:
                     return
                 self._log(logging.ERROR, f"usage: given up after {item.tries} tries: {error}")
-            except Exception as error:  # somebody else's code
+            except Exception as error:  # noqa: BLE001 - others' code
                 self._log(logging.ERROR, f"usage: {error!r}")
             else:
                 if not done:
@@ -257,6 +266,7 @@ class Writer:
         finally:
             self._backing.overflowed = True
             self._standing_in.release()
+            self._queue.put(None)  # the writer may be idle by now, and is to see that there is a journal
 
 
 class _Put:

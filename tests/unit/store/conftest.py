@@ -30,7 +30,7 @@ def postgres_server() -> Iterator[str]:
     if initdb is None:
         pytest.skip("no PostgreSQL server here: neither `initdb` on PATH nor under /usr/lib/postgresql")
     folder = Path(tempfile.mkdtemp(prefix="usagetap-pg-"))
-    run: dict[str, Any] = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if os.geteuid() == 0:  # the server refuses to run as root
         run |= {"user": "nobody", "env": {"PATH": os.environ["PATH"]}}
         os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
@@ -38,12 +38,16 @@ def postgres_server() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     control = [str(Path(initdb).with_name("pg_ctl")), "-D", "data", "-w", "-l", "log"]
-    subprocess.run([initdb, "-D", "data", "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"], **run)
-    subprocess.run([*control, "-o", f"-p {port} -k {folder} -F -c listen_addresses=127.0.0.1", "start"], **run)
+    subprocess.run(
+        [initdb, "-D", "data", "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"], check=True, **run
+    )
+    subprocess.run(
+        [*control, "-o", f"-p {port} -k {folder} -F -c listen_addresses=127.0.0.1", "start"], check=True, **run
+    )
     try:
         yield f"postgresql://tester@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **run)
         shutil.rmtree(folder)
 
 

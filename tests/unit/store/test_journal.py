@@ -106,9 +106,7 @@ def test_it_stops_at_its_limit_sealed_files_included_and_says_how_many_had_no_ro
     assert journal.append(entries[:1]) == 1
 
 
-def test_an_append_that_fails_half_way_adds_nothing(
-    place: Place, record: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_append_that_fails_half_way_adds_nothing(place: Place, record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     journal = Journal(place, "a")

@@ -23,7 +23,7 @@ def test_a_path_or_an_url_names_a_file(url: str, path: str) -> None:
 
 
 def test_an_url_without_a_file_says_how_to_write_one() -> None:
-    with pytest.raises(ValueError, match="sqlite:////absolute.db"):
+    with pytest.raises(ValueError, match=r"sqlite:////absolute\.db"):
         sqlite_path("sqlite:u.db")
 
 
