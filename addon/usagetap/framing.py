@@ -11,8 +11,8 @@ import re
 from typing import Protocol
 
 # A line ends with CR, LF or CRLF (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream);
-# a frame ends with an empty line. The groups are atomic: CRLF is one line end, never two.
-BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+# a frame ends with an empty line. CRLF is one line end, never two.
+BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
@@ -69,7 +69,7 @@ class Sse:
 
         `b""` and the end of the chunk where none ends; `b""` and its end for one that was too long.
         """
-        self._carriage = self._carriage or b"\r" in chunk
+        self._carriage = self._carriage or chunk.find(b"\r") >= 0
         end = self._end_with_cr(chunk, at) if self._carriage else self._end(chunk, at)
         if end is None:
             self._hold(chunk[at:])
@@ -89,10 +89,10 @@ class Sse:
 
     def _end_with_cr(self, chunk: bytes, at: int) -> int | None:
         begun = bytes(self._held[-3:])
-        blank = BLANK_LINE.search(begun + chunk[at:]) if begun else BLANK_LINE.search(chunk, at)
-        if blank is None:
-            return None
-        return at + blank.end() - len(begun) if begun else blank.end()
+        if not begun:
+            return _blank_line_end(chunk, at)
+        end = _blank_line_end(begun + chunk[at:], 0)
+        return None if end is None else at + end - len(begun)
 
     def finish(self) -> list[bytes]:
         rest, self._held = bytes(self._held), bytearray()
@@ -116,6 +116,22 @@ class Sse:
                 # llama.cpp before PR #16109 writes a stream's error as a field of its own: `error: {"code":500,…}`
                 lines.append(b'{"error":' + value + b"}")
         return b"\n".join(lines) if lines else None
+
+
+def _blank_line_end(chunk: bytes, at: int) -> int | None:
+    """Where the first blank line from `at` on ends. It is what `BLANK_LINE` finds, by hopping from line end to line end:
+    a search for two of them stops at every byte of a line."""
+    while (feed := chunk.find(b"\n", at)) >= 0:
+        carriage = chunk.find(b"\r", at, feed)
+        if carriage not in (-1, feed - 1):
+            break
+        at = feed + 1
+        if chunk.startswith(b"\n", at):
+            return at + 1
+        if chunk.startswith(b"\r", at):
+            return at + (2 if chunk.startswith(b"\n", at + 1) else 1)
+    blank = BLANK_LINE.search(chunk, at) if chunk.find(b"\r", at) >= 0 else None  # some lines end with a lone CR
+    return None if blank is None else blank.end()
 
 
 class Ndjson:

@@ -33,7 +33,6 @@ _GENERATE = re.compile(r":(?:generateContent|streamGenerateContent)$")
 _EMBED = re.compile(r":(?:embedContent|batchEmbedContents|asyncBatchEmbedContent)$")
 _PREDICT_EMBED = re.compile(r"/models/[^/:]*(?:embedding|gecko)[^/:]*:predict$")
 _MODEL = re.compile(r"/([^/:]+):\w+$")
-_TELLS = re.compile(rb'"(?:finishReason|promptFeedback|error)"')
 _AUDIO, _IMAGE = ("AUDIO", 4), ("IMAGE", 2)
 """https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rpc/google.cloud.aiplatform.v1#modality"""
 
@@ -59,9 +58,10 @@ class Gemini(Dialect):
         return _path(request).endswith(":streamGenerateContent")
 
     def weigh(self, frame: bytes) -> Weight:
-        if _TELLS.search(frame):
+        find = frame.find  # three times as fast as `in`, and this is every frame of a stream
+        if find(b'"finishReason"') >= 0 or find(b'"promptFeedback"') >= 0 or find(b'"error"') >= 0:
             return Weight.PARSE
-        return Weight.LATEST if b'"usageMetadata"' in frame else Weight.NOTHING
+        return Weight.LATEST if find(b'"usageMetadata"') >= 0 else Weight.NOTHING
 
     def observe(self, seen: Observation, payload: Any) -> None:
         if isinstance(payload, list):  # a stream's array that came as one document
