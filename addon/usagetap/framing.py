@@ -119,8 +119,10 @@ class Sse:
 
 
 def _blank_line_end(chunk: bytes, at: int) -> int | None:
-    """Where the first blank line from `at` on ends. It is what `BLANK_LINE` finds, by hopping from line end to line end:
-    a search for two of them stops at every byte of a line."""
+    """Where the first blank line from `at` on ends: what `BLANK_LINE` finds, by hopping from line end to line end.
+
+    (A search for two line ends in a row stops at every byte of a line.)
+    """
     while (feed := chunk.find(b"\n", at)) >= 0:
         carriage = chunk.find(b"\r", at, feed)
         if carriage not in (-1, feed - 1):
