@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usagetap.report.periods import moment, zone_of
+from usagetap.report.options import Range, checked, db_option, opened, range_options, say, say_json
+from usagetap.report.periods import zone_of
 from usagetap.report.table import terminal_width, wants_colour
 
 if TYPE_CHECKING:
@@ -28,90 +25,6 @@ if TYPE_CHECKING:
 
 #: what `--by` takes; the store knows a few more
 DIMENSIONS = ("model", "provider", "dialect", "tag", "client", "key", "host", "status")
-
-
-def default_db() -> str:
-    """Where the database is unless told otherwise: `USAGETAP_DB`, else mitmproxy's folder."""
-    return os.environ.get("USAGETAP_DB") or str(Path("~/.mitmproxy/usage.db").expanduser())
-
-
-def db_option[Command: Callable[..., Any]](command: Command) -> Command:
-    """`--db`, the same for every command."""
-    return click.option(
-        "--db",
-        metavar="PATH|URL",
-        default=default_db,
-        help="Database: SQLite path or URL. [default: $USAGETAP_DB, else ~/.mitmproxy/usage.db]",
-    )(command)
-
-
-def range_options[Command: Callable[..., Any]](command: Command) -> Command:
-    """`--since`, `--until` and `--timezone`, the same for every command."""
-    for option in (
-        click.option("--timezone", metavar="ZONE", help="Europe/Berlin, UTC, local. [default: local]"),
-        click.option("--until", metavar="WHEN", help="The last day (or month, or moment) that counts."),
-        click.option("--since", metavar="WHEN", help="7d, 24h, 2w, today, yesterday, 2026-01-31, 2026-01."),
-    ):
-        command = option(command)
-    return command
-
-
-@contextmanager
-def opened(url: str, *, write: bool = False) -> Iterator[Database]:
-    """The database, open; what goes wrong with it becomes one sentence and exit code 1."""
-    from peewee import DatabaseError
-
-    from usagetap.store.database import StoreError, connect, what_failed
-    from usagetap.store.migrations import migrate
-    from usagetap.store.queries import open_reader
-
-    try:
-        db = open_reader(url)
-        if write:
-            db.close()
-            db = connect(url)
-            migrate(db)
-        try:
-            yield db
-        finally:
-            db.close()
-    except (StoreError, DatabaseError, sqlite3.Error, OSError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise click.ClickException(f"{url}: {what_failed(error)}") from error
-
-
-class Range:
-    """`--since` and `--until` in the time zone that was asked for."""
-
-    def __init__(self, since: str | None, until: str | None, timezone: str | None) -> None:
-        self.zone = _checked("--timezone", zone_of, timezone)
-        now = datetime.now(self.zone)
-        self.since = None if since is None else _checked("--since", moment, since, now)
-        self.until = None if until is None else _checked("--until", _end, until, now)
-        if self.since and self.until and self.since >= self.until:
-            raise click.BadParameter(f"{since} is not before --until {until}", param_hint="--since")
-
-
-def _end(text: str, now: datetime) -> datetime:
-    return moment(text, now, end=True)
-
-
-def _checked[Checked](option: str, parse: Callable[..., Checked], *values: Any) -> Checked:
-    try:
-        return parse(*values)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=option) from error
-
-
-def say(lines: Sequence[str]) -> None:
-    """Print lines as they are (click would take the colour out of a pipe that asked for it)."""
-    click.echo("\n".join(lines), color=True)
-
-
-def say_json(value: Any) -> None:
-    """Print JSON for programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _by(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -206,7 +119,7 @@ def show(flow_id: str, timezone: str | None, as_json: bool, db: str) -> None:
     from usagetap.report import show as one
     from usagetap.report.export import plain
 
-    zone = _checked("--timezone", zone_of, timezone)
+    zone = checked("--timezone", zone_of, timezone)
     with opened(db) as database:
         rows = find_rows(database, flow_id)
     if as_json:
@@ -247,7 +160,7 @@ def tail(lines: int, no_follow: bool, timezone: str | None, as_json: bool, db: s
     from usagetap.report.export import dump, plain
     from usagetap.report.tail import finished, line
 
-    zone = _checked("--timezone", zone_of, timezone)
+    zone = checked("--timezone", zone_of, timezone)
     with opened(db) as database:
         try:
             for row in finished(database, lines, follow=not no_follow, sleep=time.sleep):
@@ -368,8 +281,9 @@ def _age(_context: click.Context, _option: click.Parameter, value: str) -> int:
 @click.option("--older-than", callback=_age, required=True, metavar="AGE", help="90d, 12w, 2y.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--vacuum", is_flag=True, help="Give the freed space back to the disk (SQLite; stop the proxy first).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @db_option
-def prune(older_than: int, yes: bool, vacuum: bool, db: str) -> None:
+def prune(older_than: int, yes: bool, vacuum: bool, as_json: bool, db: str) -> None:
     """Delete rows older than so many days, weeks or years."""
     from datetime import UTC, timedelta
 
@@ -383,9 +297,19 @@ def prune(older_than: int, yes: bool, vacuum: bool, db: str) -> None:
             click.confirm(f"Delete {count:,} rows from before {before:%Y-%m-%d %H:%M} UTC?", abort=True, err=True)
         with progress("deleting", count) as advance:
             deleted = delete_before(database, before, advance) if count else 0
-        if vacuum:
+        if vacuum and db_is_sqlite(database):
             database.execute_sql("VACUUM")
-    click.echo(f"{deleted:,} rows deleted.")
+    if as_json:
+        say_json({"deleted": deleted})
+    else:
+        click.echo(f"{deleted:,} rows deleted.")
+
+
+def db_is_sqlite(db: Database) -> bool:
+    """Whether it is SQLite; PostgreSQL gives space back by itself."""
+    from peewee import SqliteDatabase
+
+    return isinstance(db, SqliteDatabase)
 
 
 @click.command()
@@ -439,11 +363,15 @@ def list_refusals(as_json: bool, db: str) -> None:
 
 @refusals.command("clear")
 @click.argument("host", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @db_option
-def clear_refusals(host: str | None, db: str) -> None:
+def clear_refusals(host: str | None, as_json: bool, db: str) -> None:
     """Forget refusals, of HOST or all, so that usage is asked for there again (by the next proxy that starts)."""
     from usagetap.report.refusals import clear
 
     with opened(db, write=True) as database:
         count = clear(database, host)
-    click.echo(f"{count} refusal{'' if count == 1 else 's'} forgotten.")
+    if as_json:
+        say_json({"forgotten": count})
+    else:
+        click.echo(f"{count} refusal{'' if count == 1 else 's'} forgotten.")

@@ -18,7 +18,6 @@ from typing import Literal
 from usagetap.headline import clean
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_SPARKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _GAP = 2
 #: texts are cut to this before a column is dropped for want of room, and to that when there is nothing left to drop
@@ -157,14 +156,6 @@ def bar(value: Decimal | float, largest: Decimal | float, width: int) -> str:
     eighths = max(round(float(value) / float(largest) * width * 8), 1)
     full, rest = divmod(min(eighths, width * 8), 8)
     return "█" * full + (_EIGHTHS[rest] if rest else "")
-
-
-def spark(values: Sequence[Decimal | float | int]) -> str:
-    """A row of small columns, one a value, scaled to the largest."""
-    largest = float(max(values, default=0))
-    if not largest:
-        return _SPARKS[0] * len(values)
-    return "".join(_SPARKS[min(int(float(value) / largest * 7.999), 7)] for value in values)
 
 
 def wants_colour(stream: object = None) -> bool:

@@ -27,8 +27,8 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_gives_an_answer(raw):
-    Reported(raw).cached_modalities
-    Reported(raw).iterations
+    assert isinstance(Reported(raw).cached_modalities, dict | None)
+    assert isinstance(Reported(raw).iterations, list)
     assert Reported(raw).web_searches >= 0
     assert Reported(raw).audio_seconds >= 0
     assert isinstance(Reported(raw).tier(None), str)

@@ -45,22 +45,6 @@ def test_a_wrong_argument_gets_one_line_and_exit_code_2(run, arguments, said):
     assert said in re.sub(r"\s+", " ", shown)
 
 
-@pytest.mark.parametrize("command", ["report", "waste", "tail", "show", "export", "reprice", "refusals"])
-def test_without_a_database_it_says_what_to_do(run, tmp_path, command):
-    arguments = {"show": ["show", "1"], "refusals": ["refusals", "list"]}.get(command, [command])
-    shown = run(*arguments, "--db", str(tmp_path / "none.db"), code=1)
-    assert "there is no database at" in shown
-    assert "run the proxy first, or name another with --db" in shown
-    assert not (tmp_path / "none.db").exists()
-
-
-def test_a_file_that_is_no_database_is_left_alone(run, tmp_path):
-    path = tmp_path / "letter.db"
-    path.write_text("dear sir or madam, " * 100)
-    assert "damaged" in run("report", "--db", str(path), code=1)
-    assert path.read_text().startswith("dear sir")
-
-
 def test_refusals_are_listed_and_forgotten(run, db):
     import sqlite3
 
@@ -94,8 +78,3 @@ def test_prune_asks_and_deletes_what_is_old(run, db):
     assert run("prune", "--older-than", "2y", "--yes", "--vacuum") == "3 rows deleted.\n"
     # the response that is still open stays, however old
     assert json.loads(run("report", "--json"))["total"]["requests"] == 6
-
-
-def test_the_database_can_be_named_by_option_or_environment(run, db):
-    assert run("report", "--db", str(db), env={"USAGETAP_DB": "/nowhere.db"}) == run("report")
-    assert run("report", "--db", f"sqlite:///{db}") == run("report")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usagetap.report.table import Column, Table, bar, cell_width, pad, shorten, spark, terminal_width, wants_colour
+from usagetap.report.table import Column, Table, bar, cell_width, pad, shorten, terminal_width, wants_colour
 
 columns = st.builds(
     Column,
@@ -91,12 +91,6 @@ def test_a_bar_of_the_largest_is_full_and_of_half_is_half():
     assert bar(Decimal(4), Decimal(8), 4) == "██"
     assert bar(1, 16, 4) == "▎"
     assert bar(1, 0, 4) == ""
-
-
-def test_sparks():
-    assert spark([0, 5, 10]) == "▁▄█"
-    assert spark([0, 0]) == "▁▁"
-    assert spark([]) == ""
 
 
 class Terminal(io.StringIO):
