@@ -27,8 +27,10 @@ HEAD_LIMIT = 1024
 """Blank bytes that may precede a body (OpenRouter and DeepSeek keep a connection alive with them) before it is judged."""
 FIRST_FRAMES = 8
 """Frames that are parsed whatever their weight while the response's id or model is unknown (Azure's first has neither)."""
+LEARNED = 8
+"""Shapes learned freely; then one in 64 frames, so that a stream without shapes costs no more than its search."""
 BATCH = 256
-"""Ordinary chunks that are handed to `watch` together."""
+"""Ordinary chunks that are put aside, and looked at together."""
 
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
 _LONGEST_START = 6
@@ -70,8 +72,9 @@ class Reader:
         self._sse: Sse | None = None
         self._head = b""
         self._skim = Skim()
-        self._passed: list[bytes] = []
-        self._ordinary: Callable[[], tuple[int, int]] = _none
+        self._batch: list[bytes] = []
+        self._shape = NO_SHAPE
+        self._counted: Callable[[], tuple[int, int]] = _none
         self._latest: bytes | None = None
         self._decoder: Decoder | None = None
         self._finished = False
@@ -109,39 +112,45 @@ class Reader:
     def tap(self, on_failure: Callable[[Exception], None]) -> Callable[[bytes], bytes]:
         """A callable for `flow.response.stream`: reads each chunk, returns it as it came, whatever happens.
 
-        The usual chunk is one ordinary frame: three comparisons prove it, and it is only counted.
+        The usual chunk is one ordinary frame: three comparisons prove it, and it is only counted. Where a frame's event
+        name is proof enough, one comparison will do, and the rest is proved of many frames at once.
         """
-        feed, watch, passed = self.feed, self._watch, self._passed
-        head, head_length, stop, tail, tail_length, pad_end, pad_end_length = NO_SHAPE
+        feed, watch, batch = self.feed, self._watch, self._batch
+        append = batch.append
+        head, head_length, stop, between, tail, tail_length, lines = NO_SHAPE
         count = size = 0
 
         def reshape(shape: Shape) -> None:
-            nonlocal head, head_length, stop, tail, tail_length, pad_end, pad_end_length
-            head, head_length, stop, tail, tail_length, pad_end, pad_end_length = shape
+            nonlocal head, head_length, stop, between, tail, tail_length, lines
+            self._settle()
+            head, head_length, stop, between, tail, tail_length, lines = self._shape = shape
 
-        def settle() -> tuple[int, int]:
+        def counted() -> tuple[int, int]:
             nonlocal count, size
-            counted, count, size = (count, size), 0, 0
-            return counted
+            taken, count, size = (count, size), 0, 0
+            return taken
 
         def tap(chunk: bytes) -> bytes:
             nonlocal count, size
             try:
                 if chunk.startswith(head):
+                    if lines:
+                        append(chunk)
+                        if len(batch) >= BATCH:
+                            self._settle()
+                        return chunk
                     end = chunk.find(stop, head_length)
-                    if not pad_end_length:
-                        ordinary = end == len(chunk) - tail_length and chunk.endswith(tail)
-                    elif chunk.startswith(tail, end):
-                        end = chunk.find(b'"', end + tail_length)
-                        ordinary = end == len(chunk) - pad_end_length and chunk.endswith(pad_end)
-                    else:
-                        ordinary = False
-                    if ordinary:
+                    for still, length in between:
+                        if not chunk.startswith(still, end):
+                            end = -1
+                            break
+                        end = chunk.find(b'"', end + length)
+                    if end == len(chunk) - tail_length and chunk.endswith(tail):
                         count += 1
                         size += len(chunk)
                         if watch is not None:
-                            passed.append(chunk)
-                            if len(passed) >= BATCH:
+                            append(chunk)
+                            if len(batch) >= BATCH:
                                 self._settle()
                         return chunk
                 feed(chunk)
@@ -152,7 +161,7 @@ class Reader:
             return chunk
 
         self._skim.on_open = reshape
-        self._ordinary = settle
+        self._counted = counted
         return tap
 
     def feed(self, chunk: bytes) -> None:
@@ -195,14 +204,31 @@ class Reader:
         self._wire = self._ignore
 
     def _settle(self) -> None:
-        """Take over what the tap has counted by itself."""
-        count, size = self._ordinary()
+        """Take over what the tap has counted or put aside by itself."""
+        count, size = self._counted()
         self._chunks += count
         self._frames += count
         self._body_bytes += size
-        if self._passed and self._watch is not None:
-            self._watch(self._passed)
-            self._passed.clear()
+        if not self._batch:
+            return
+        batch = self._batch[:]
+        self._batch.clear()
+        if not self._shape.lines:
+            self._watched(batch)
+            return
+        joined = b"".join(batch)
+        self._chunks += len(batch)
+        self._body_bytes += len(joined)
+        if self._shape.fits(joined, len(batch)):
+            self._frames += len(batch)
+            self._watched(batch)
+        else:
+            for chunk in batch:
+                self._wire(chunk)
+
+    def _watched(self, chunks: Sequence[bytes]) -> None:
+        if self._watch is not None:
+            self._watch(chunks)
 
     # -- states of the wire: each takes the next chunk as it came
 
@@ -222,8 +248,7 @@ class Reader:
         self._wire(chunk)
 
     def _identity(self, chunk: bytes) -> None:
-        if self._watch is not None:
-            self._watch([chunk])
+        self._watched([chunk])
         self._plain(chunk)
 
     def _encoded(self, chunk: bytes) -> None:
@@ -311,7 +336,7 @@ class Reader:
         if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
             self._frames += 1
             return
-        if self._read_frame(frame) is Weight.NOTHING and self._learned < 32 + self._frames // 16:
+        if self._read_frame(frame) is Weight.NOTHING and self._learned < LEARNED + self._frames // 64:
             shape = shape_of(frame, self.dialect.dull_event)
             if shape is not None:
                 self._learned += 1

@@ -13,22 +13,25 @@ from typing import NamedTuple
 
 SHAPES = 4
 """Shapes remembered per stream: several choices, or text and tool arguments, take turns."""
+TEXTS = 6
+"""Texts in one frame that may differ from the next one's; OpenRouter repeats its reasoning twice."""
 
-# the strings in which streams carry their text; what stands before one of them and behind it is the shape
+# the strings in which streams carry their text, and random padding (OpenAI: `obfuscation`; Mistral: `p`); an empty one
+# stays empty as a rule, so it belongs to what stands still
 _TEXT = re.compile(
-    rb'"(?:content|text|delta|reasoning|reasoning_content|arguments|partial_json|thinking|response)"\s*:\s*"'
+    rb'"(?:content|text|delta|reasoning|reasoning_content|arguments|partial_json|thinking|response|obfuscation|p|value)"'
+    rb'\s*:\s*"(?!")'
 )
-# random padding behind the text, other on each frame (OpenAI: `obfuscation`; Mistral: `p`)
-_PADDING = re.compile(rb'"(?:obfuscation|p)"\s*:\s*"')
-# where a frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first in the
-# payload (OpenRouter's Responses)
+_STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"')
+# where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first in
+# the payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
 _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 
 
 class Shape(NamedTuple):
-    """`head`, text without `stop`, `tail`; where there is a `pad_end`, then padding without a quote and `pad_end`.
+    """`head`, text without `stop`, `tail`; where there is more than one text, the bytes between them in `between`.
 
     The lengths stand beside the bytes: the tap has no time to ask for them.
     """
@@ -36,14 +39,25 @@ class Shape(NamedTuple):
     head: bytes
     head_length: int
     stop: bytes
+    between: tuple[tuple[bytes, int], ...]
     tail: bytes
     tail_length: int
-    pad_end: bytes
-    pad_end_length: int
+    lines: int
+    """Line ends in a frame whose `head` alone says that it is ordinary; 0 where the tail must be looked at."""
+
+    def fits(self, joined: bytes, chunks: int) -> bool:
+        """Whether each of `chunks` chunks, all of which begin with `head`, is one whole frame (only where `lines`).
+
+        Each has at least that many line ends if it is whole, and a cut one can only be the last: the next would not
+        begin with `head`. So if they are as many as there should be, and the last one ends a frame, all are single.
+        """
+        return joined.count(b"\n") == self.lines * chunks and joined.endswith(b"\n\n")
 
 
-def _shape(head: bytes, stop: bytes, tail: bytes, pad_end: bytes = b"") -> Shape:
-    return Shape(head, len(head), stop, tail, len(tail), pad_end, len(pad_end))
+def _shape(
+    head: bytes, stop: bytes, tail: bytes, between: tuple[tuple[bytes, int], ...] = (), lines: int = 0
+) -> Shape:
+    return Shape(head, len(head), stop, between, tail, len(tail), lines)
 
 
 NO_SHAPE = _shape(b"\0no frame begins like this", b"\0", b"\0")
@@ -55,31 +69,30 @@ def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None
     `dull_event` matches the names of events that never tell anything, whatever their payload: for those the name is
     shape enough.
     """
-    if not frame.endswith(b"\n\n") or b"\r" in frame:
+    if not frame.endswith((b"\n\n", b"\r\n\r\n")) or frame.count(b"\n") > 3:
         return None
     if dull_event is not None and (shape := _event_shape(frame, dull_event)) is not None:
         return shape
-    found = _TEXT.search(frame)
-    if found is None:
+    still = []
+    at = 0
+    for text in _TEXT.finditer(frame):
+        end = _STRING_END.match(frame, text.end())
+        if text.start() < at or end is None:
+            continue
+        still.append(frame[at : text.end()])
+        at = end.end() - 1
+    if not 1 <= len(still) <= TEXTS:
         return None
-    quote = frame.find(b'"', found.end())
-    if quote < 0 or b"\\" in frame[found.end() : quote]:
-        return None
-    head, tail = frame[: found.end()], frame[quote:]
-    padding = _PADDING.search(tail)
-    if padding is None:
-        return _shape(head, b'"', tail)
-    close = tail.find(b'"', padding.end())
-    return _shape(head, b'"', tail[: padding.end()], tail[close:]) if close >= 0 else None
+    return _shape(still[0], b'"', frame[at:], tuple((each, len(each)) for each in still[1:]))
 
 
 def _event_shape(frame: bytes, dull_event: re.Pattern[bytes]) -> Shape | None:
     """The shape of a frame whose event name alone says that it tells nothing."""
     lines = frame.count(b"\n")
     if (event := _EVENT_BEFORE.match(frame)) and dull_event.fullmatch(event[1]):
-        return _shape(event[0], b"\n", b"\n\n") if lines == 3 else None
+        return _shape(event[0], b"\n", b"\n\n", lines=3) if lines == 3 else None
     if (event := _TYPE_FIRST.match(frame)) and dull_event.fullmatch(event[1]):
-        return _shape(event[0], b"\n", b"\n\n") if lines == 2 else None
+        return _shape(event[0], b"\n", b"\n\n", lines=2) if lines == 2 else None
     if (event := _EVENT_BEHIND.search(frame)) and dull_event.fullmatch(event[1]) and frame.startswith(b"data: "):
         return _shape(b"data: ", b"\n", event[0]) if lines == 3 else None
     return None
@@ -99,6 +112,8 @@ class Skim:
 
     def learn(self, shape: Shape) -> None:
         """Remember `shape`, and forget the one unused for longest."""
+        if shape == self.shape or shape in self._others:
+            return
         if self.shape is not NO_SHAPE:
             self._others.insert(0, self.shape)
             del self._others[SHAPES - 1 :]
@@ -136,22 +151,60 @@ class Skim:
 
 def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
     """Pass over frames of one shape."""
-    head, head_length, stop, tail, tail_length, pad_end, pad_end_length = shape
+    if shape.lines:
+        return _run_named(shape, chunk, at)
+    head, head_length, stop, between, tail, tail_length, _ = shape
     startswith, find = chunk.startswith, chunk.find
     count = 0
     while startswith(head, at):
-        after = find(stop, at + head_length)
-        if after < 0 or not startswith(tail, after):
+        end = find(stop, at + head_length)
+        if between or not startswith(tail, end):
+            end = _behind_texts(shape, chunk, at + head_length)
+        if end < 0 or not startswith(tail, end):
             break
-        after += tail_length
-        if pad_end_length:
-            after = find(b'"', after)
-            if after < 0 or not startswith(pad_end, after):
-                break
-            after += pad_end_length
-        at = after
+        at = end + tail_length
         count += 1
     return at, count
+
+
+def _run_named(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
+    """The same where the head is proof enough: all frames to the last blank line at once, else one by one."""
+    head, lines = shape.head, shape.lines
+    end = chunk.rfind(b"\n\n", at) + 2
+    if end < 2 or not chunk.startswith(head, at):
+        return at, 0
+    heads = chunk.count(head, at, end)
+    if chunk.count(b"\n", at, end) == heads * lines:
+        return end, heads
+    passed = 0
+    while chunk.startswith(head, at):
+        end = chunk.find(b"\n", at + shape.head_length)
+        if end < 0 or not chunk.startswith(shape.tail, end):
+            break
+        at = end + shape.tail_length
+        passed += 1
+    return at, passed
+
+
+def _behind_texts(shape: Shape, chunk: bytes, at: int) -> int:
+    """Where `tail` must begin, for texts with escaped quotes in them, or several; -1 where it cannot."""
+    if shape.stop != b'"':
+        return -1
+    end = _string_end(chunk, at)
+    for still, length in shape.between:
+        if end < 0 or not chunk.startswith(still, end):
+            return -1
+        end = _string_end(chunk, end + length)
+    return end
+
+
+def _string_end(chunk: bytes, at: int) -> int:
+    """The quote that ends the JSON string whose content begins at `at`; -1 for none."""
+    quote = chunk.find(b'"', at)
+    if quote < 1 or chunk[quote - 1] != 0x5C:
+        return quote
+    found = _STRING_END.match(chunk, at)
+    return found.end() - 1 if found else -1
 
 
 def _ignore(shape: Shape) -> None:
