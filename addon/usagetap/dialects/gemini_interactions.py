@@ -56,7 +56,7 @@ class GeminiInteractions(Dialect):
             seen.terminal = seen.terminal or payload.get("event_type") == "interaction.completed"
         elif "status" in payload and "event_type" not in payload:
             _observe_interaction(seen, payload)
-            seen.background = payload["status"] in _UNFINISHED
+            seen.background = text(payload["status"]) in _UNFINISHED
 
 
 def _observe_interaction(seen: Observation, interaction: Json) -> None:
