@@ -19,6 +19,7 @@ from mitmproxy import exceptions
 from usagetap.headline import headline
 from usagetap.mitm.options import Settings
 from usagetap.mitm.refusals import Refusals
+from usagetap.mitm.retention import Retention
 from usagetap.model import Record
 from usagetap.store.instance import new_id
 from usagetap.store.place import place_of
@@ -50,6 +51,8 @@ class Recording:
         self.refusals = Refusals(_known_refusals(settings.db))
         self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
         self.writer.start()
+        self._retention = Retention(self.writer.submit, settings.retention)
+        self._retention.start()
 
     def uid(self) -> str:
         """A new record's key."""
@@ -65,6 +68,7 @@ class Recording:
 
     def stop(self) -> None:
         """Write what is queued and end."""
+        self._retention.stop()
         if not self.writer.stop(DRAIN):
             log.error("usage: the writer did not finish in %.0f s: what it had left may be lost", DRAIN)
 

@@ -7,7 +7,7 @@ import pytest
 from usagetap.model import Record
 from usagetap.store.database import connect
 from usagetap.store.migrations import migrate
-from usagetap.store.prune import _BATCH, count_old, delete_before, prune
+from usagetap.store.prune import BATCH, count_old, delete_before
 from usagetap.store.rows import to_row
 from usagetap.store.upsert import write
 
@@ -36,26 +36,20 @@ def left(db):
 
 def test_only_what_is_older_goes(db):
     put(db, [0, 29.9, 30.1, 400])
-    assert prune(db, 30, now=NOW.timestamp()) == 2
+    assert delete_before(db, NOW - timedelta(days=30)) == 2
     assert left(db) == 2
-
-
-def test_no_days_means_never(db):
-    put(db, [4000])
-    assert prune(db, 0, now=NOW.timestamp()) == 0
-    assert left(db) == 1
 
 
 def test_a_response_that_is_still_open_stays(db):
     put(db, [400], status="open")
-    assert prune(db, 30, now=NOW.timestamp()) == 0
+    assert delete_before(db, NOW - timedelta(days=30)) == 0
 
 
 def test_many_go_a_batch_at_a_time_with_their_price_history(db):
-    put(db, [400] * (_BATCH + 3) + [1])
+    put(db, [400] * (BATCH + 3) + [1])
     db.execute_sql("INSERT INTO price_history (usage_id, replaced_at) SELECT id, started_at FROM usage")
-    assert count_old(db, NOW - timedelta(days=30)) == _BATCH + 3
+    assert count_old(db, NOW - timedelta(days=30)) == BATCH + 3
     told = []
-    assert delete_before(db, NOW - timedelta(days=30), told.append) == _BATCH + 3
-    assert told == [_BATCH, 3]
+    assert delete_before(db, NOW - timedelta(days=30), told.append) == BATCH + 3
+    assert told == [BATCH, 3]
     assert (left(db), db.execute_sql("SELECT COUNT(*) FROM price_history").fetchone()[0]) == (1, 1)
