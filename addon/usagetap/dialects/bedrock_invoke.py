@@ -85,7 +85,7 @@ class BedrockInvoke(BedrockConverse):
 
 def _observe_body(seen: Observation, payload: Json) -> None:
     """Fold one payload in whatever vendor's words it is."""
-    if payload.get("type") in _ANTHROPIC_TYPES or "completion" in payload:
+    if text(payload.get("type")) in _ANTHROPIC_TYPES or "completion" in payload:
         _anthropic.observe(seen, payload)
     elif payload.keys() & {"messageStop", "metadata", "output", "stopReason"}:
         observe_converse(seen, payload)
