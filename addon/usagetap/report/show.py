@@ -145,7 +145,7 @@ def _money_and_tokens(record: Record) -> Iterator[tuple[str, str]]:
     yield "tokens out", tokens(usage.output_tokens, mark="≥" if record.usage_quality == "partial" else "") + inside
     guesses = _listed((record.estimated_input_tokens, "in"), (record.estimated_output_tokens, "out"))
     total = usage.total_tokens is not None and f"total {usage.total_tokens:,} by the provider"
-    yield "counted", _join(record.usage_quality or "not yet", total, guesses and f"estimated{guesses}")
+    yield "counted", _join(record.usage_quality or "not yet", total, guesses and f"by us{guesses}")
     source = record.cost_source and _SOURCES.get(record.cost_source, record.cost_source)
     amount = money(record.cost, record.currency) if record.status != "open" or record.cost is not None else "not yet"
     exact = record.cost is not None and f"exactly {record.cost:f}"

@@ -7,7 +7,6 @@ then the least important columns (which its caller can name below it).
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ _GAP = 2
 #: texts are cut to this before a column is dropped for want of room, and to that when there is nothing left to drop
 _SHORT_TEXT = 22
 _SHORTEST_TEXT = 6
+_NARROWEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,5 +169,13 @@ def wants_colour(stream: object = None) -> bool:
 
 
 def terminal_width() -> int:
-    """The cells of a line: the terminal's, else COLUMNS, else 120 (a pipe is not narrow)."""
-    return max(shutil.get_terminal_size((120, 24)).columns, 40)
+    """The cells of a line: COLUMNS, else the terminal's (also of `… | less`), else 120 (a file is not narrow)."""
+    wide = os.environ.get("COLUMNS", "")
+    if not wide.isdecimal() or not int(wide):
+        for descriptor in (1, 2, 0):
+            try:
+                return max(os.get_terminal_size(descriptor).columns, _NARROWEST)
+            except OSError:
+                continue
+        return 120
+    return max(int(wide), _NARROWEST)

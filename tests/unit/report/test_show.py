@@ -45,7 +45,7 @@ def test_an_open_response_is_not_called_unpriced(run):
 
 
 def test_estimates_and_notes_are_shown(run):
-    assert "counted     estimated · estimated (400 in, 90 out)" in run("show", "0005")
+    assert "counted     estimated · by us (400 in, 90 out)" in run("show", "0005")
     assert "note        no price for qwen3:14b at localhost" in run("show", "0004")
 
 
