@@ -182,7 +182,8 @@ def main() -> int:
     wrong = +problems
     print(
         f"{options.kills} kills in {time.monotonic() - started:.0f} s (seed {options.seed}):"
-        f" {due} rows and ends were due, {journals} rounds left a journal; {', '.join(f'{n} {what}' for what, n in wrong.items()) or 'none lost'}"
+        f" {due} rows and ends were due, {journals} rounds left a journal;"
+        f" {', '.join(f'{n} {what}' for what, n in wrong.items()) or 'none lost'}"
     )
     return 1 if wrong else 0
 

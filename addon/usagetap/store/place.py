@@ -58,7 +58,7 @@ class Place:
 
 
 def place_of(url: str, folder: Path | None = None) -> Place:
-    """Beside a SQLite file; for PostgreSQL in the user's state folder, under a name made from the URL without its secret."""
+    """Beside a SQLite file; for PostgreSQL in the user's state folder, under a name that gives no secret away."""
     if not is_postgres(url):
         path = sqlite_path(url)
         return Place(folder or path.parent, path.name)

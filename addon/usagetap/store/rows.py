@@ -42,7 +42,7 @@ _USAGE_AT = _RECORD_FIELDS.index("usage")
 
 
 def snapshot(record: Record) -> Record:
-    """A copy that later changes to `record` do not reach (3 µs; `copy.deepcopy` takes a hundred)."""
+    """A copy that later changes to `record` do not reach (5 µs; `copy.deepcopy` takes a hundred)."""
     values = list(_get_record(record))
     values[_USAGE_AT] = Usage(*_get_usage(record.usage))
     copy = Record(*values)
@@ -53,7 +53,8 @@ def snapshot(record: Record) -> Record:
 
 def to_row(record: Record) -> Row:
     """The row for `record`: a value for every column of table `usage` but `id`."""
-    row: Row = {name: _plain(value) for name, value in zip(_VALUES, _get_values(record), strict=True)}
+    values = zip(_VALUES, _get_values(record), strict=True)
+    row: Row = {name: None if value is None else _plain(value) for name, value in values}
     for name in _FLAGS:
         flag = getattr(record, name)
         row[name] = None if flag is None else int(bool(flag))
@@ -97,8 +98,6 @@ def now_iso() -> str:
 
 
 def _plain(value: Any) -> Any:
-    if value is None:
-        return None
     if isinstance(value, str):
         return _text(value, TEXT_LIMIT)
     if isinstance(value, int):

@@ -81,7 +81,9 @@ class Writer:
 
         `finish` is run before the common one, for what only this record's origin knows.
         """
-        self._put(_Put(snapshot(record), finish))
+        copy = snapshot(record)
+        copy.instance = copy.instance or self.instance  # a row of nobody's would be taken for one of the dead
+        self._put(_Put(copy, finish))
 
     def put_refusal(
         self, host: str, scope: str, *, refused_at: float, reason: str | None = None, expires_at: float | None = None

@@ -64,6 +64,13 @@ def test_a_row_is_open_from_its_request_on_and_closed_once(url: str, start: Call
     assert _rows(url) == [("ok", "complete")]
 
 
+def test_a_record_of_no_instance_is_of_the_writers(url: str, start: Callable[..., Writer], record: Any) -> None:
+    writer = start(url)
+    writer.put(record(1, instance=""))
+    assert writer.flush(10)
+    assert _rows(url, "instance") == [(writer.instance,)]
+
+
 def test_what_is_put_is_what_the_record_was_then(url: str, start: Callable[..., Writer], record: Any) -> None:
     writer = start(url, finish=lambda record: setattr(record, "tag", record.status))
     live = record(1, "complete", finish_reasons=["stop"])
