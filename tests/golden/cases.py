@@ -1,8 +1,8 @@
 """The captures: `captures/<dialect>/<case>/{request.json,response.body,meta.toml,expected.json}`, read and run.
 
 `meta.toml`: `source` (where the shape is documented), `method`, `url`, `status`, `content_type`, `stream`, `complete`
-(false for a body that was cut), table `headers` (of the response). Of a WebSocket (`url = "wss://…"`) `response.body` has
-one message a line, as the corpus has them: `{"dir": "sent" | "received", "data": "…"}`.
+(false for a body that was cut), table `headers` (of the response). Of a WebSocket (`url = "wss://…"`) `response.body`
+has one message a line, as the corpus has them: `{"dir": "sent" | "received", "data": "…"}`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.golden.cases import CAPTURES, cases  # noqa: E402 - the tests are a package only from the root
+from tests.golden.cases import CAPTURES, cases
 
 
 def main(prefixes: list[str]) -> None:

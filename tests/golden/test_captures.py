@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from tests.golden.cases import Case, cases
+
 from usagetap.dialects import DIALECTS
 
 CASES = cases()
