@@ -32,6 +32,8 @@ _REFUSAL = (
     " refused_at = excluded.refused_at, expires_at = excluded.expires_at, reason = excluded.reason"
     " WHERE excluded.refused_at >= refusals.refused_at"
 )
+_FETCHED_AGAIN = frozenset({"openai_responses", "openai_assistants", "gemini_interactions"})
+"""Dialects whose responses can be read more than once."""
 _SAME_RESPONSE = (
     "SELECT MIN(id), response_id, provider, input_tokens, output_tokens FROM usage"
     " WHERE response_id IN ({marks}) AND duplicate_of IS NULL AND status <> 'open'"
@@ -65,10 +67,10 @@ def _refusal(row: Row) -> tuple[Any, ...]:
 def _usage_key(row: Row) -> tuple[Any, ...] | None:
     """What makes two rows tell of the same usage, or `None` where the row counts nothing.
 
-    The response id alone is not enough: there are servers that give every response the same one. A response that is
-    fetched again (background polling, a resumed stream, a gateway's cache) repeats its numbers, too.
+    Only where a response can be fetched again (background polling, a resumed stream, a run that is polled): elsewhere
+    an id is no more than a hint (Ollama draws it out of a thousand). And even there the numbers must be the same.
     """
-    if row["response_id"] is None or row["status"] == "open":
+    if row["response_id"] is None or row["status"] == "open" or row["dialect"] not in _FETCHED_AGAIN:
         return None
     if row["input_tokens"] is None and row["output_tokens"] is None:
         return None
