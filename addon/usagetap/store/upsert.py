@@ -37,7 +37,7 @@ _FETCHED_AGAIN = frozenset({"openai_responses", "openai_assistants", "gemini_int
 _SAME_RESPONSE = (
     "SELECT MIN(id), response_id, provider, input_tokens, output_tokens FROM usage"
     " WHERE response_id IN ({marks}) AND duplicate_of IS NULL AND status <> 'open'"
-    " AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL) AND uid NOT IN ({own})"
+    " AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)"
     " GROUP BY response_id, provider, input_tokens, output_tokens"
 )
 
@@ -103,12 +103,12 @@ def _without_repeats(rows: Collection[Row]) -> Iterator[list[Row]]:
 
 
 def _mark_duplicates(db: Database, rows: list[Row]) -> None:
+    # a row that is in the database already may find itself; it has its end, so nothing of this is written to it
     candidates = [(row, key) for row in rows if row["duplicate_of"] is None and (key := _usage_key(row))]
     if not candidates:
         return
     marks = ", ".join("?" for _ in candidates)
-    sql = _SAME_RESPONSE.format(marks=marks, own=marks).replace("?", db.param)
-    found = db.execute_sql(sql, [key[0] for _, key in candidates] + [row["uid"] for row, _ in candidates])
+    found = db.execute_sql(_SAME_RESPONSE.format(marks=marks).replace("?", db.param), [key[0] for _, key in candidates])
     counted = {tuple(key): row_id for row_id, *key in found.fetchall()}
     for row, key in candidates:
         row["duplicate_of"] = counted.get(key)

@@ -90,6 +90,25 @@ def test_a_file_that_is_deleted_or_replaced_while_running_is_noticed(
     assert len(lines) == 1
 
 
+def test_what_went_into_a_file_that_was_deleted_meanwhile_goes_into_the_next(path: Path, lines: Any) -> None:
+    behind = backing.Backing(str(path), "a", lines, finish=lambda row: row)
+    behind.open()
+    seen: list[int] = []
+
+    def work(db: Any) -> None:
+        seen.append(path.stat().st_ino)
+        db.execute_sql("INSERT INTO refusals (host, scope, refused_at) VALUES ('h', '', 't')")
+        if len(seen) == 1:
+            _remove(path)
+
+    assert behind.attempt(work)
+    assert len(seen) == 2
+    behind.close()
+    db = open_reader(path)
+    assert db.execute_sql("SELECT COUNT(*) FROM refusals").fetchone() == (1,)
+    db.close()
+
+
 def test_a_damaged_file_is_left_as_it_is_until_somebody_moves_it_away(
     path: Path, start: Callable[..., Writer], record: Any, lines: Any, eventually: Any
 ) -> None:
