@@ -51,7 +51,7 @@ class Shape(NamedTuple):
         Each has at least that many line ends if it is whole, and a cut one can only be the last: the next would not
         begin with `head`. So if they are as many as there should be, and the last one ends a frame, all are single.
         """
-        return joined.count(b"\n") == self.lines * chunks and joined.endswith(b"\n\n")
+        return joined.count(b"\n") == self.lines * chunks and joined.endswith(self.tail)
 
 
 def _shape(
@@ -92,7 +92,8 @@ def _event_shape(frame: bytes, dull_event: re.Pattern[bytes]) -> Shape | None:
     if (event := _EVENT_BEFORE.match(frame)) and dull_event.fullmatch(event[1]):
         return _shape(event[0], b"\n", b"\n\n", lines=3) if lines == 3 else None
     if (event := _TYPE_FIRST.match(frame)) and dull_event.fullmatch(event[1]):
-        return _shape(event[0], b"\n", b"\n\n", lines=2) if lines == 2 else None
+        end = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
+        return _shape(event[0], end[:1], end, lines=2) if lines == 2 else None
     if (event := _EVENT_BEHIND.search(frame)) and dull_event.fullmatch(event[1]) and frame.startswith(b"data: "):
         return _shape(b"data: ", b"\n", event[0]) if lines == 3 else None
     return None
@@ -170,15 +171,16 @@ def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
 def _run_named(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
     """The same where the head is proof enough: all frames to the last blank line at once, else one by one."""
     head, lines = shape.head, shape.lines
-    end = chunk.rfind(b"\n\n", at) + 2
-    if end < 2 or not chunk.startswith(head, at):
+    last = chunk.rfind(shape.tail, at)
+    end = last + shape.tail_length
+    if last < 0 or not chunk.startswith(head, at):
         return at, 0
     heads = chunk.count(head, at, end)
     if chunk.count(b"\n", at, end) == heads * lines:
         return end, heads
     passed = 0
     while chunk.startswith(head, at):
-        end = chunk.find(b"\n", at + shape.head_length)
+        end = chunk.find(shape.stop, at + shape.head_length)
         if end < 0 or not chunk.startswith(shape.tail, end):
             break
         at = end + shape.tail_length
