@@ -142,5 +142,5 @@ def test_a_slow_answer_does_not_hold_up_the_traffic(tmp_path: Path, monkeypatch:
 def test_a_database_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with console(tmp_path) as execute:
         (tmp_path / "usage.db").rename(tmp_path / "away.db")
-        with pytest.raises(exceptions.CommandError, match="no database at|no tables of this version"):
+        with pytest.raises(exceptions.CommandError, match=r"no database at|no tables of this version"):
             execute("usage.summary")
