@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import webbrowser
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
+
+from usagetap.web.zone import machine_zone
 
 DEFAULT_PORT = 8082
 
@@ -74,12 +75,3 @@ def zone_of(name: str | None) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise click.BadParameter(f"no time zone {name!r}; write one such as Europe/Berlin or UTC") from None
-
-
-def machine_zone() -> tzinfo:
-    """The machine's time zone with its rules for summer time (TZ, /etc/localtime), else UTC."""
-    name = os.environ.get("TZ", "").lstrip(":") or str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return UTC
