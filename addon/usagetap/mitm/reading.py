@@ -26,7 +26,7 @@ from mitmproxy.options import Options
 from peewee import Database
 
 from usagetap.dialects import detect
-from usagetap.mitm import recording
+from usagetap.mitm import exchange, recording
 from usagetap.mitm.incoming import plain_body, request_of
 from usagetap.mitm.tap import Tap
 from usagetap.mitm.websocket import Sockets
@@ -76,6 +76,16 @@ class Uids:
         return f"{self.prefix}-{self.taken}"
 
 
+class _Unseen:
+    """Of a body that broke off and that the file does not have, nothing can be counted: no estimate, rather than 0."""
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Comes after the tap's own hook, before anything is read."""
+        known = exchange.of(flow)
+        if known is not None and flow.response is not None and flow.response.raw_content is None:
+            known.passed = None
+
+
 class Reading:
     """The addon without a proxy: made inside a running event loop, fed one flow after the other, closed at the end."""
 
@@ -91,7 +101,7 @@ class Reading:
         self._unflushed = 0
         self._master = Master(Options())
         self._master.options.set(f"usage_db={url}", defer=True)
-        self._master.addons.add(Proxyserver(), Sockets(), Tap())
+        self._master.addons.add(Proxyserver(), Sockets(), Tap(), _Unseen())
         self._master.options.set("usage_include=off", *specs)
 
     async def take(self, one: flow.Flow) -> None:

@@ -53,7 +53,9 @@ def test_no_credential_header_is_left(tmp_path: Path, header: str, form: str) ->
     assert flows[0].request.headers[header].endswith("scrubbed")
 
 
-@pytest.mark.parametrize("name", ["key", "api_key", "api-key", "access_token", "X-Amz-Signature", "sig", "client_secret"])
+@pytest.mark.parametrize(
+    "name", ["key", "api_key", "api-key", "access_token", "X-Amz-Signature", "sig", "client_secret"]
+)
 def test_no_credential_is_left_in_a_query(tmp_path: Path, name: str) -> None:
     flow = flow_with(f"/v1/models?alt=sse&{name}={SECRET}&x=1".encode(), referer=f"https://a.example/?{name}={SECRET}")
     content, flows, _ = scrubbed(tmp_path, flow)
