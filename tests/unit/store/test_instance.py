@@ -29,9 +29,11 @@ held.acquire()
 if len(sys.argv) > 3:
     import os
     if os.fork() == 0:
+        print("held", flush=True)
         sys.stdin.read()
         os._exit(0)
-print("held", flush=True)
+else:
+    print("held", flush=True)
 sys.stdin.read()
 """
 

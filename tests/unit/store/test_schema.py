@@ -29,8 +29,8 @@ def test_the_views_count_usage_once_and_name_what_they_leave_out(url: str, recor
     migrate(db)
     usd = {"cost": 1, "currency": "USD", "cost_source": "price_table"}
     records = [
-        record(1, "complete", request_model="m", response_id="r", provider="p"),
-        record(2, "complete", request_model="m", response_id="r", provider="p"),
+        record(1, "complete", request_model="m", response_id="r", dialect="openai_responses"),
+        record(2, "complete", request_model="m", response_id="r", dialect="openai_responses"),
         record(3, "complete", request_model="m"),
         record(4, "complete", request_model="m"),
         record(5, "client_disconnected", request_model="m", usage_quality="missing"),
