@@ -62,8 +62,6 @@ DISAGREEMENTS = [
     ),
     # two choices: the oracle tells the last one's reason, our list has both
     *rule("finish_reason", "6ea5c9bc2b586c91a02a", "https://platform.openai.com/docs/api-reference/completions/object"),
-    # `"total_tokens": 0` says zero, not nothing
-    *rule("input_tokens total_tokens", "f7af029c6824c6c033ab", "https://docs.voyageai.com/reference/embeddings-api"),
     # cache_n + prompt_n = prompt_tokens: what the server's cache held of the prompt
     *rule(
         "cached_input_tokens",
