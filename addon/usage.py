@@ -12,8 +12,14 @@ if str(Path(__file__).resolve().parent) not in sys.path:
 
 addons = []
 try:
+    from usagetap.mitm.commands import Commands
+    from usagetap.mitm.comments import Comments
+    from usagetap.mitm.dashboard import Dashboard
     from usagetap.mitm.tap import Tap
+    from usagetap.mitm.views import Views
     from usagetap.mitm.websocket import Sockets
+    from usagetap.report.export import write_to
+    from usagetap.report.export import write_to
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
     if package not in ("mitmproxy", "orjson", "peewee"):
@@ -26,4 +32,4 @@ except ModuleNotFoundError as error:
         sys.executable,
     )
 else:
-    addons = [Sockets(), Tap()]
+    addons = [Sockets(), Tap(), Comments(), Views(), Dashboard(), Commands(write_to)]
