@@ -20,7 +20,7 @@ from usagetap.encoding import DecodeError, Decoder, codings, sniff
 from usagetap.eventstream import EventStream
 from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
 from usagetap.model import Observation, Transport
-from usagetap.skim import NO_SHAPE, Shape, Skim, shape_of
+from usagetap.skim import NO_SHAPE, Shape, Skim, shape_of, usage_shape_of
 
 FRAME_LIMIT = 16 << 20
 HEAD_LIMIT = 1024
@@ -74,7 +74,7 @@ class Reader:
         self._skim = Skim()
         self._batch: list[bytes] = []
         self._shape = NO_SHAPE
-        self._counted: Callable[[], tuple[int, int]] = _none
+        self._counted: Callable[[], tuple[int, int, bytes | None]] = _none
         self._latest: bytes | None = None
         self._decoder: Decoder | None = None
         self._finished = False
@@ -117,21 +117,22 @@ class Reader:
         """
         feed, watch, batch = self.feed, self._watch, self._batch
         append = batch.append
-        head, head_length, stop, between, tail, tail_length, lines = NO_SHAPE
+        head, head_length, stop, between, tail, tail_length, lines, holds = NO_SHAPE
         count = size = 0
+        latest: bytes | None = None
 
         def reshape(shape: Shape) -> None:
-            nonlocal head, head_length, stop, between, tail, tail_length, lines
+            nonlocal head, head_length, stop, between, tail, tail_length, lines, holds
             self._settle()
-            head, head_length, stop, between, tail, tail_length, lines = self._shape = shape
+            head, head_length, stop, between, tail, tail_length, lines, holds = self._shape = shape
 
-        def counted() -> tuple[int, int]:
-            nonlocal count, size
-            taken, count, size = (count, size), 0, 0
+        def counted() -> tuple[int, int, bytes | None]:
+            nonlocal count, size, latest
+            taken, count, size, latest = (count, size, latest), 0, 0, None
             return taken
 
         def tap(chunk: bytes) -> bytes:
-            nonlocal count, size
+            nonlocal count, size, latest
             try:
                 if chunk.startswith(head):
                     if lines:
@@ -140,14 +141,16 @@ class Reader:
                             self._settle()
                         return chunk
                     end = chunk.find(stop, head_length)
-                    for still, length in between:
+                    for still, length, until in between:
                         if not chunk.startswith(still, end):
                             end = -1
                             break
-                        end = chunk.find(b'"', end + length)
+                        end = chunk.find(until, end + length)
                     if end == len(chunk) - tail_length and chunk.endswith(tail):
                         count += 1
                         size += len(chunk)
+                        if holds:
+                            latest = chunk
                         if watch is not None:
                             append(chunk)
                             if len(batch) >= BATCH:
@@ -182,6 +185,7 @@ class Reader:
         if self._framing is None and self._head.strip() and self.broken is None:
             self._choose(self._head)(self._head)
         if self._framing is not None and self.broken is None:
+            self.peek()  # what is left may be half a frame: it must not replace the whole one that is held
             for frame in self._framing.finish():
                 self._read_frame(frame)
         self.peek()
@@ -205,7 +209,9 @@ class Reader:
 
     def _settle(self) -> None:
         """Take over what the tap has counted or put aside by itself."""
-        count, size = self._counted()
+        count, size, latest = self._counted()
+        if latest is not None:
+            self._latest = latest
         self._chunks += count
         self._frames += count
         self._body_bytes += size
@@ -310,6 +316,8 @@ class Reader:
             if not sse.pending:
                 at, passed = skim.past(chunk, at)
                 self._frames += passed
+                if skim.held is not None:
+                    self._latest = chunk[slice(*skim.held)]
                 if at == len(chunk):
                     break
             frame, at = sse.take(chunk, at)
@@ -335,9 +343,12 @@ class Reader:
             return
         if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
             self._frames += 1
+            self._latest = self._latest if self._skim.held is None else frame
             return
-        if self._read_frame(frame) is Weight.NOTHING and self._learned < LEARNED + self._frames // 64:
-            shape = shape_of(frame, self.dialect.dull_event)
+        weight = self._read_frame(frame)
+        if weight is not Weight.PARSE and self._learned < LEARNED + self._frames // 64:
+            nothing = weight is Weight.NOTHING
+            shape = shape_of(frame, self.dialect.dull_event) if nothing else usage_shape_of(frame)
             if shape is not None:
                 self._learned += 1
                 self._observe(frame)  # the first of its shape may be the first of its choice
@@ -378,8 +389,8 @@ class Reader:
             self.seen.terminal = True
 
 
-def _none() -> tuple[int, int]:
-    return 0, 0
+def _none() -> tuple[int, int, bytes | None]:
+    return 0, 0, None
 
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"

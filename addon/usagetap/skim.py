@@ -3,12 +3,15 @@
 Most frames of a stream are one frame over and over, with another piece of text in it. Once such a frame was parsed and
 found to tell nothing, its *shape* is remembered: the bytes before the text, the byte that ends the text, the bytes after
 it. A frame of that shape tells nothing either, and three byte comparisons prove it: no parse, no allocation.
+
+Where every frame carries usage and the last one counts (Gemini), the shape ends where the usage begins, and `holds`: its
+frames tell nothing but usage, so that only the last one is kept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 SHAPES = 4
@@ -27,11 +30,15 @@ _STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # the payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
+# the usage that a frame carries, and what must not stand behind it: shapes end there
+_USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
+_TELLS = re.compile(rb'"(?:choices|candidates|promptFeedback|error)"')
 _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 
 
 class Shape(NamedTuple):
-    """`head`, text without `stop`, `tail`; where there is more than one text, the bytes between them in `between`.
+    """`head`, text without `stop`, `tail`; where there is more than one text, `between` has the bytes between them, their
+    number, and what the text behind them ends with.
 
     The lengths stand beside the bytes: the tap has no time to ask for them.
     """
@@ -39,11 +46,13 @@ class Shape(NamedTuple):
     head: bytes
     head_length: int
     stop: bytes
-    between: tuple[tuple[bytes, int], ...]
+    between: tuple[tuple[bytes, int, bytes], ...]
     tail: bytes
     tail_length: int
     lines: int
     """Line ends in a frame whose `head` alone says that it is ordinary; 0 where the tail must be looked at."""
+    holds: bool
+    """Whether its frames carry usage: the last one is to be read."""
 
     def fits(self, joined: bytes, chunks: int) -> bool:
         """Whether each of `chunks` chunks, all of which begin with `head`, is one whole frame (only where `lines`).
@@ -55,9 +64,15 @@ class Shape(NamedTuple):
 
 
 def _shape(
-    head: bytes, stop: bytes, tail: bytes, between: tuple[tuple[bytes, int], ...] = (), lines: int = 0
+    head: bytes,
+    stop: bytes,
+    tail: bytes,
+    between: Sequence[tuple[bytes, bytes]] = (),
+    lines: int = 0,
+    holds: bool = False,
 ) -> Shape:
-    return Shape(head, len(head), stop, between, tail, len(tail), lines)
+    measured = tuple((still, len(still), until) for still, until in between)
+    return Shape(head, len(head), stop, measured, tail, len(tail), lines, holds)
 
 
 NO_SHAPE = _shape(b"\0no frame begins like this", b"\0", b"\0")
@@ -73,6 +88,27 @@ def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None
         return None
     if dull_event is not None and (shape := _event_shape(frame, dull_event)) is not None:
         return shape
+    still = _around_texts(frame)
+    if not 2 <= len(still) <= TEXTS + 1:
+        return None
+    return _shape(still[0], b'"', still[-1], [(each, b'"') for each in still[1:-1]])
+
+
+def usage_shape_of(frame: bytes) -> Shape | None:
+    """The shape of an SSE frame that was found to tell nothing but its usage; `None` where it has none."""
+    usage = list(_USAGE.finditer(frame))
+    tail = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
+    if not usage or not frame.endswith(tail) or frame.count(b"\n") != 2 or _TELLS.search(frame, usage[-1].end()):
+        return None
+    still = _around_texts(frame[: usage[-1].end()])
+    if not 2 <= len(still) <= TEXTS + 1:
+        return None
+    between = [*((each, b'"') for each in still[1:-1]), (still[-1], tail[:1])]
+    return _shape(still[0], b'"', tail, between, holds=True)
+
+
+def _around_texts(frame: bytes) -> list[bytes]:
+    """What stands still: the bytes before, between and behind the texts of `frame`."""
     still = []
     at = 0
     for text in _TEXT.finditer(frame):
@@ -81,9 +117,7 @@ def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None
             continue
         still.append(frame[at : text.end()])
         at = end.end() - 1
-    if not 1 <= len(still) <= TEXTS:
-        return None
-    return _shape(still[0], b'"', frame[at:], tuple((each, len(each)) for each in still[1:]))
+    return [*still, frame[at:]]
 
 
 def _event_shape(frame: bytes, dull_event: re.Pattern[bytes]) -> Shape | None:
@@ -108,6 +142,8 @@ class Skim:
     def __init__(self) -> None:
         self.shape = NO_SHAPE
         self.on_open: Callable[[Shape], None] = _ignore
+        self.held: tuple[int, int] | None = None
+        """Where the last frame that holds usage was, of those that `past` passed over."""
         self._open = NO_SHAPE
         self._others: list[Shape] = []
 
@@ -136,12 +172,13 @@ class Skim:
     def past(self, chunk: bytes, at: int = 0) -> tuple[int, int]:
         """Where the first frame from `at` on that may tell something begins, and how many were passed over."""
         passed = 0
+        self.held = None
         while True:
-            at, count = _run(self.shape, chunk, at)
+            at, count = self._run(self.shape, chunk, at)
             passed += count
             for index, shape in enumerate(self._others):
                 if chunk.startswith(shape.head, at):
-                    later, count = _run(shape, chunk, at)
+                    later, count = self._run(shape, chunk, at)
                     if count:
                         self._others[index], self.shape = self.shape, shape
                         at, passed = later, passed + count
@@ -149,23 +186,34 @@ class Skim:
             else:
                 return at, passed
 
+    def _run(self, shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
+        if shape.lines:
+            return _run_named(shape, chunk, at)
+        after, count, last = _run(shape, chunk, at)
+        if count and shape.holds:
+            self.held = last, after
+        return after, count
 
-def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
-    """Pass over frames of one shape."""
-    if shape.lines:
-        return _run_named(shape, chunk, at)
-    head, head_length, stop, between, tail, tail_length, _ = shape
+
+def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int, int]:
+    """Pass over frames of one shape; where the first one that is not begins, how many, where the last one began."""
+    head, head_length, stop, between, tail, tail_length, _, _ = shape
     startswith, find = chunk.startswith, chunk.find
-    count = 0
+    count, last = 0, at
     while startswith(head, at):
         end = find(stop, at + head_length)
-        if between or not startswith(tail, end):
-            end = _behind_texts(shape, chunk, at + head_length)
+        for still, length, until in between:
+            if end < 0 or not startswith(still, end):
+                end = -1
+                break
+            end = find(until, end + length)
         if end < 0 or not startswith(tail, end):
-            break
-        at = end + tail_length
+            end = _behind_texts(shape, chunk, at + head_length)
+            if end < 0 or not startswith(tail, end):
+                break
+        last, at = at, end + tail_length
         count += 1
-    return at, count
+    return at, count, last
 
 
 def _run_named(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
@@ -193,10 +241,10 @@ def _behind_texts(shape: Shape, chunk: bytes, at: int) -> int:
     if shape.stop != b'"':
         return -1
     end = _string_end(chunk, at)
-    for still, length in shape.between:
+    for still, length, until in shape.between:
         if end < 0 or not chunk.startswith(still, end):
             return -1
-        end = _string_end(chunk, end + length)
+        end = _string_end(chunk, end + length) if until == b'"' else chunk.find(until, end + length)
     return end
 
 
