@@ -1,0 +1,77 @@
+"""Shapes: what three comparisons prove must be what a parse would have said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usagetap.skim import Skim, shape_of, usage_shape_of
+
+CRLF, LF = b"\r\n\r\n", b"\n\n"
+
+
+def frame(text: str, count: int = 1, end: bytes = CRLF, **more: object) -> bytes:
+    """A frame of Gemini's, or like it."""
+    candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, **more}
+    told = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": count}}
+    return b"data: " + json.dumps(told).encode() + end
+
+
+def learned(first: bytes) -> Skim:
+    skim = Skim()
+    shape = usage_shape_of(first)
+    assert shape is not None
+    assert shape.holds
+    skim.learn(shape)
+    return skim
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.sampled_from([CRLF, LF]))
+def test_frames_with_usage_are_passed_over_and_the_last_is_held(texts: list[str], end: bytes) -> None:
+    frames = [frame(text, count, end) for count, text in enumerate(texts, 7)]
+    skim = learned(frame("first", end=end))
+    body = b"".join(frames)
+    assert skim.past(body) == (len(body), len(frames))
+    assert skim.held is not None
+    assert body[slice(*skim.held)] == frames[-1]
+
+
+def test_what_finishes_or_differs_is_not_passed_over() -> None:
+    skim = learned(frame("first"))
+    for other in (frame("a", finishReason="STOP"), frame("a", end=LF), b": keep-alive\n\n", frame("a")[:-2]):
+        assert skim.past(other) == (0, 0)
+        assert skim.held is None
+    body = frame("a") + frame("b", finishReason="STOP")
+    assert skim.past(body) == (len(frame("a")), 1)
+    assert skim.held == (0, len(frame("a")))
+
+
+def test_what_holds_nothing_leaves_nothing_held() -> None:
+    skim = learned(frame("first"))
+    plain = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+    shape = shape_of(plain, None)
+    assert shape is not None
+    skim.learn(shape)
+    assert skim.past(plain + frame("a") + plain) == (2 * len(plain) + len(frame("a")), 3)
+    assert skim.held == (len(plain), len(plain) + len(frame("a")))
+    assert skim.past(plain) == (len(plain), 1)
+    assert skim.held is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'data: {"usage": {"total_tokens": 3}, "choices": [{"delta": {"content": "a"}, "finish_reason": null}]}\n\n',
+        b'data: {"choices": [{"delta": {"content": "a"}}], "usage": {"total_tokens": 3}, "error": {"code": 1}}\n\n',
+        b'data: {"choices": [{"delta": {"content": ""}}], "usage": {"total_tokens": 3}}\n\n',
+        b'data: {"choices": [{"delta": {"content": "a"}}], "usage": null}\n\n',
+        b'data: {"choices": [{"delta": {"content": "a"}}],\ndata: "usage": {"total_tokens": 3}}\n\n',
+        b'data: {"choices": [{"delta": {"content": "a"}}], "usage": {"total_tokens": 3}}',
+    ],
+    ids=["usage-first", "error-behind", "no-text", "no-usage", "two-lines", "no-end"],
+)
+def test_where_more_may_be_told_there_is_no_shape(odd: bytes) -> None:
+    assert usage_shape_of(odd) is None
