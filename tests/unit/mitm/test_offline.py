@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
-
 from tests.proxy import rows
 from tests.unit.mitm.test_reading import call, saved
+
 from usagetap.mitm.offline import replay, scrub
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
