@@ -75,6 +75,8 @@ class Turns:
     """Finds what matters in a message of the server."""
     dull: ClassVar[re.Pattern[bytes]]
     """Matches the beginning of a message that tells nothing: for large ones cheaper than to search them."""
+    assumed: ClassVar[Json]
+    """What an oversized message of the client is taken for."""
     ends: ClassVar[re.Pattern[bytes]]
     """Finds in the head of an oversized message that it is a terminal one."""
 
@@ -96,7 +98,7 @@ class Turns:
         """A whole message from the client, text or binary."""
         if self.dull.match(message) or not self.sent_tells.search(message):
             return []
-        return self._on_sent(_parse(message) if len(message) <= self._frame_limit else {})
+        return self._on_sent(_parse(message) if len(message) <= self._frame_limit else self.assumed)
 
     def received(self, message: bytes) -> list[Event]:
         """A whole message from the server, text or binary."""

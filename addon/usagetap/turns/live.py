@@ -18,6 +18,7 @@ class LiveTurns(Turns):
     received_tells = re.compile(
         rb'"(?:setupComplete|turnComplete|usageMetadata|interrupted|toolCall|modelTurn|error)"\s*:'
     )
+    assumed = {"clientContent": {"turnComplete": True}}
     dull = re.compile(rb'\{\s*"(?:realtimeInput|realtime_input)"\s*:')
     ends = re.compile(rb'"turnComplete"\s*:\s*true')
 
@@ -40,7 +41,8 @@ class LiveTurns(Turns):
             self.request_model = text(mapping(payload.get("setup")).get("model"))
             return []
         content = mapping(payload.get("clientContent") or payload.get("client_content"))
-        if content and not (content.get("turnComplete") or content.get("turn_complete")):
+        answers = "toolResponse" in payload or "tool_response" in payload
+        if not (answers or content.get("turnComplete") or content.get("turn_complete")):
             return []  # history, put in before the turn
         events = self._over()
         return events if self._open else events + self._opened()

@@ -18,6 +18,7 @@ from usagetap.turns.base import FRAME_LIMIT, Event, Turn, Turns
 class _OpenAITurns(Turns):
     """Responses and Realtime: `response.create` asks, `response.created` answers, correlated by response id."""
 
+    assumed = {"type": "response.create"}
     dull = re.compile(rb'\{\s*"type"\s*:\s*"(?:response\.\w+\.[\w.]+|input_audio_buffer\.\w+|conversation\.item\.\w+)"')
 
     def _find(self, response_id: str | None, stream_id: str | None, *, created: bool) -> Turn | None:
@@ -44,7 +45,9 @@ class _OpenAITurns(Turns):
         return next(iter(same or other), None)
 
     def _on_response(self, payload: Json, message: bytes, *, terminal: bool) -> list[Event]:
-        response_id = text(mapping(payload.get("response")).get("id"))
+        if not isinstance(payload.get("response"), dict):
+            return self._count(message)
+        response_id = text(payload["response"].get("id"))
         stream_id = text(payload.get("stream_id"))
         if response_id is not None and response_id in self._ended:
             return []
@@ -77,6 +80,8 @@ class ResponsesTurns(_OpenAITurns):
     ends = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|cancelled)"')
 
     def _on_sent(self, payload: Json) -> list[Event]:
+        if payload.get("type") != "response.create":
+            return []
         asked = mapping(payload.get("response")) or payload
         events = self._opened(model=text(asked.get("model")))
         self._open[-1].stream_id = text(payload.get("stream_id"))
@@ -132,6 +137,7 @@ class RealtimeTurns(_OpenAITurns):
             session = mapping(payload.get("session"))
             self.request_model = text(session.get("model")) or self.request_model
             self._learn_transcription(session)
+        if payload.get("type") != "response.create":
             return []
         events = self._opened(model=text(mapping(payload.get("response")).get("model")))
         self._open[-1].event_id = text(payload.get("event_id"))
