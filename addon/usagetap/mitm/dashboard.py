@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -57,15 +56,15 @@ class Dashboard:
             from mitmproxy.tools.web.app import RequestHandler as Behind
         except ImportError:
             return
-        site = self._site(flow_link, "/")
-        serve_under(app, Behind, site)
+        serve_under(app, Behind, self._keep(Site(self._board(), flow_link, "/")))
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """Answer what is meant for the magic host."""
         if not is_magic(flow, ctx.options.usage_page_host):
             return
         if self._magic is None:
-            self._magic = self._site(None, None)
+            # every look would be a flow of its own in the list of flows: this one does not refresh by itself
+            self._magic = self._keep(Site(self._board(), live=False))
         try:
             flow.response = to_response(await magic(self._magic, flow))
         except Exception as error:  # a page must not harm the proxy: a bad answer instead of none
@@ -79,8 +78,10 @@ class Dashboard:
             site.close()
         self._sites.clear()
 
-    def _site(self, link: Callable[[str], str | None] | None, home: str | None) -> Site:
-        site = Site(Board(lambda: open_reader(recording.current().settings.db), machine_zone()), link, home)
+    def _board(self) -> Board:
+        return Board(lambda: open_reader(recording.current().settings.db), machine_zone())
+
+    def _keep(self, site: Site) -> Site:
         self._sites.append(site)
         return site
 

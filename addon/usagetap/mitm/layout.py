@@ -153,4 +153,4 @@ def columns(lines: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _number(value: str) -> bool:
-    return value.lstrip("~≥$€£<").replace(",", "").replace(".", "").isdigit() or value == "?"
+    return value.lstrip("~≥$€£<").replace(",", "").replace(".", "").isdigit() or value in ("?", "unpriced")

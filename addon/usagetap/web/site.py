@@ -58,12 +58,19 @@ class Answer:
 
 
 class Site:
-    """The dashboard over one board. `answer` is for an event loop, `respond` is what it runs on the worker thread."""
+    """The dashboard over one board. `answer` is for an event loop, `respond` is what it runs on the worker thread.
 
-    def __init__(self, board: Board, flow_link: rows.FlowLink | None = None, home: str | None = None) -> None:
+    `flow_link` and `home` lead to mitmweb, where the site is a part of it. Pages that are not `live` do not refresh by
+    themselves.
+    """
+
+    def __init__(
+        self, board: Board, flow_link: rows.FlowLink | None = None, home: str | None = None, *, live: bool = True
+    ) -> None:
         self._board = board
         self._flow_link = flow_link
         self._home = home
+        self._live = live
         self._plotly = find_plotly()
         self._loader = Loader(str(_HERE / "templates"), autoescape="xhtml_escape")
         self._worker = ThreadPoolExecutor(1, "usagetap-web")
@@ -124,6 +131,7 @@ class Site:
             cards=[view.card(glance) for glance in scene.glances or ()],
             groups=groups,
             shown=groups[:_GROUPS_SHOWN],
+            priced=view.currency_of(group.total for group in groups) is not None,
             digits=view.digits_of(group.total for group in groups),
             charts=_inert(view.charts(scene, groups)) if self._plotly else None,
             speeds=view.speeds(scene)[:_GROUPS_SHOWN],
@@ -181,7 +189,8 @@ class Site:
     def _render(self, template: str, **values: Any) -> bytes:
         # tornado's own names in a template are few, but `escape` and `datetime` are among them
         return self._loader.load(template).generate(
-            root=ROOT, version=__version__, plotly=self._plotly, home=self._home, zone=str(self._board.zone),
+            root=ROOT, version=__version__, plotly=self._plotly, home=self._home, live=self._live,
+            zone=str(self._board.zone),
             ranges=RANGES, groupings=GROUPS, statuses=STATUSES, filters=FILTERS, name_of=view.name_of, costs=view.costs,
             percent=view.percent, share=view.share, plural=view.plural, tokens=_count, **values,
         )  # fmt: skip

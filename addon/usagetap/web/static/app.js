@@ -7,7 +7,7 @@
   const button = document.getElementById("live");
   const said = document.getElementById("said");
   let etag = null;
-  let on = true;
+  let on = Boolean(button);
   let timer = 0;
 
   const parts = (root) => new Map([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
@@ -26,7 +26,7 @@
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
     const mark = focused && (focused.id ? `#${CSS.escape(focused.id)}` : focused.getAttribute("href") && `[href="${CSS.escape(focused.getAttribute("href"))}"]`);
     const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
-    if (kept && place) place.replaceWith(kept);
+    if (kept && place && kept.dataset.keep === place.dataset.keep) place.replaceWith(kept);
     old.replaceWith(fresh);
     fresh.querySelectorAll(".scroll").forEach((box, number) => { box.scrollLeft = scrolled[number] || 0; });
     if (mark) fresh.querySelector(mark)?.focus({ preventScroll: true });

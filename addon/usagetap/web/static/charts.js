@@ -47,19 +47,21 @@
     if (data.unit === "day") cost.xaxis.tickformat = "%-d %b";
     if (data.unit === "week") cost.xaxis.tickformat = "%-d %b";
     cost.xaxis.tickangle = 0;
-    cost.xaxis.nticks = document.getElementById("chart-cost").clientWidth < 420 ? 5 : 9;
+    cost.xaxis.nticks = document.getElementById("chart-tokens").clientWidth < 420 ? 5 : 9;
     const counted = structuredClone(cost);
     const symbol = { USD: "$", EUR: "€", GBP: "£" }[data.currency];
     cost.yaxis.tickprefix = symbol || "";
     cost.yaxis.tickformat = ",~r";
     if (data.currency && !symbol) cost.yaxis.ticksuffix = ` ${plain(data.currency)}`;
     counted.yaxis.tickformat = "~s";
-    stack("chart-cost", data, "cost", cost, `${symbol || ""}%{y:,.4~r}`);
+    if (data.currency) stack("chart-cost", data, "cost", cost, `${symbol || ""}%{y:,.4~r}`);
     stack("chart-tokens", data, "tokens", counted, "%{y:,.0f}");
   }
 
-  /** Round values over the range of the boxes, with their unit. */
-  function steps(spreads, suffix, digits) {
+  const duration = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1e6) / 1e3} ms` : `${seconds} s`);
+
+  /** Round values over the range of the boxes; `timed` ones with their unit. */
+  function steps(spreads, timed, digits) {
     const ends = spreads.flatMap((each) => [each.at[0], each.at[4]]).filter((value) => value > 0);
     const low = Math.min(...ends) / 1.5;
     const high = Math.max(...ends) * 1.5;
@@ -70,18 +72,18 @@
         if (value >= low && value <= high) tickvals.push(value);
       }
     }
-    const ticktext = tickvals.map((value) => `${value}${suffix}`);
+    const ticktext = tickvals.map((value) => (timed ? duration(value) : value.toLocaleString("en")));
     return { tickvals, ticktext, tickangle: 0, range: [Math.log10(low), Math.log10(high)] };
   }
 
-  function boxes(id, spreads, suffix, wider) {
+  function boxes(id, spreads, timed) {
     const layout = look();
     const names = spreads.map((each) => short(each.name));
     const narrow = document.getElementById(id).clientWidth < 420;
     layout.height = 44 + 26 * Math.max(spreads.length, 2);
-    layout.margin.l = wider;
+    layout.margin.l = 60;
     layout.hovermode = "closest";
-    layout.xaxis = { ...layout.xaxis, type: "log", showgrid: true, gridcolor: token("--line"), ...steps(spreads, suffix, narrow ? [1, 4] : [1, 2, 5]) };
+    layout.xaxis = { ...layout.xaxis, type: "log", showgrid: true, gridcolor: token("--line"), ...steps(spreads, timed, narrow ? [1, 4] : [1, 2, 5]) };
     layout.yaxis = { ...layout.yaxis, showgrid: false, autorange: "reversed", type: "category", automargin: true, dtick: 1 };
     const at = (number) => spreads.map((each) => each.at[number]);
     Plotly.react(id, [{
@@ -96,10 +98,10 @@
     if (!block || block.textContent + dark.matches === drawn) return;
     drawn = block.textContent + dark.matches;
     const data = JSON.parse(block.textContent);
-    if (data.series && document.getElementById("chart-cost")) course(data);
+    if (data.series && document.getElementById("chart-tokens")) course(data);
     if (document.getElementById("chart-seconds")) {
-      boxes("chart-seconds", data.seconds, " s", 60);
-      boxes("chart-rates", data.rates, "", 60);
+      boxes("chart-seconds", data.seconds, true);
+      boxes("chart-rates", data.rates, false);
     }
   }
 
