@@ -29,6 +29,7 @@ def test_in_an_event_loop_of_ones_own():
             writer.write(b"GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n")
             answer = await reader.read()
             writer.close()
+            await writer.wait_closed()
             return answer
 
     assert asyncio.run(run()).startswith(b"HTTP/1.1 429")
@@ -45,6 +46,7 @@ def test_stopping_breaks_what_is_under_way():
         thread.join(10)
     assert client.run_until_complete(reader.read()) == b""
     writer.close()
+    client.run_until_complete(writer.wait_closed())
     client.close()
     assert up.requests[0].outcome == "cut"
     assert threading.active_count() == before
