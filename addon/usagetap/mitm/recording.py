@@ -9,8 +9,10 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
+import sys
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +116,25 @@ def open_for(settings: Settings) -> Recording:
         close()
         _current = fresh
         log.info("usage: recording to %s", settings)
+        _say_what_is_missing(settings.estimate)
     return _current
+
+
+@cache
+def _say_what_is_missing(estimate: bool) -> None:
+    """The packages that the addon does without, and what that costs; said once."""
+    from usagetap import pricing
+    from usagetap.estimate import Estimator
+
+    missing = []
+    if not pricing.installed():
+        missing.append(("genai-prices", "no price table, so no cost but the providers' own and your price file's"))
+    if estimate and not Estimator.available():
+        missing.append(("bpe-openai", "no estimates where a provider's count never came"))
+    if missing:
+        without = "; ".join(f"without {package}: {cost}" for package, cost in missing)
+        packages = " ".join(package for package, _ in missing)
+        log.info("usage: %s (`%s -m pip install %s`)", without, sys.executable, packages)
 
 
 def close() -> None:
