@@ -11,20 +11,24 @@ import itertools
 import logging
 import sys
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mitmproxy import exceptions
+from peewee import Database
 
 from usagetap.headline import headline
 from usagetap.mitm.options import Settings
 from usagetap.mitm.refusals import Refusals
+from usagetap.mitm.resolve import Resolver
 from usagetap.mitm.retention import Retention
-from usagetap.model import Record
+from usagetap.model import Record, Usage
 from usagetap.store.instance import new_id
 from usagetap.store.place import place_of
+from usagetap.store.resolved import write_resolved
 from usagetap.store.secret import fingerprint, load_secret
 from usagetap.store.writer import Finish, Writer
 
@@ -53,6 +57,8 @@ class Recording:
         self.refusals = Refusals(_known_refusals(settings.db))
         self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
         self.writer.start()
+        self.writer.submit(_warm)
+        self.resolver = Resolver(self._resolved, _log) if settings.resolve else None
         self._retention = Retention(self.writer.submit, settings.retention)
         self._retention.start()
 
@@ -71,8 +77,16 @@ class Recording:
     def stop(self) -> None:
         """Write what is queued and end."""
         self._retention.stop()
+        if self.resolver is not None:
+            self.resolver.stop()
         if not self.writer.stop(DRAIN):
             log.error("usage: the writer did not finish in %.0f s: what it had left may be lost", DRAIN)
+
+    def _resolved(self, record: Record) -> None:
+        """What a provider told after the end; called on the resolver's thread."""
+        self.writer.submit(lambda db: write_resolved(db, record))
+        if self.on_ended is not None:
+            self.on_ended(record)
 
     def _finish(self, record: Record) -> None:
         """Price an ended record; on the writer's thread, where genai-prices may take its time to load."""
@@ -85,6 +99,14 @@ class Recording:
             log.log(level, "usage: %s", headline(record))
             if self.on_ended is not None:
                 self.on_ended(record)
+
+
+def _warm(db: Database) -> None:
+    """Load the price table before the first row waits for it: that takes some tenths of a second."""
+    from usagetap import pricing
+
+    sample = Usage(input_tokens=1, output_tokens=1)
+    pricing.price(Record("", "", time.time(), provider="openai", request_model="gpt-4o", status="ok", usage=sample))
 
 
 _current: Recording | None = None
