@@ -9,8 +9,8 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
-import sys
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
