@@ -1,0 +1,116 @@
+"""What dialects share: counts, sums that do not add up, errors in every shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usagetap.dialects.base import azure_deployment, integer, observe_error, observe_error_body, openai_usage
+from usagetap.model import Observation
+
+
+@given(st.integers(0, (1 << 53) - 1))
+def test_a_count_is_a_count_also_as_a_float(count: int) -> None:
+    assert integer(count) == count
+    assert integer(float(count)) == count
+
+
+@pytest.mark.parametrize("value", [None, True, "5", -1, 1.5, 1 << 53, float("inf"), float("nan"), [], {}])
+def test_anything_else_is_none(value: Any) -> None:
+    assert integer(value) is None
+
+
+def test_reasoning_outside_the_output_is_added_where_the_total_says_so() -> None:
+    outside = {"prompt_tokens": 170, "completion_tokens": 1, "total_tokens": 271}
+    details = {"completion_tokens_details": {"reasoning_tokens": 100}}
+    assert openai_usage(outside | details).output_tokens == 101  # xAI
+    assert openai_usage(outside | details | {"total_tokens": 171}).output_tokens == 1
+    assert openai_usage({"completion_tokens": 1} | details).output_tokens == 1
+
+
+def test_audio_outside_the_input_is_added_where_the_total_says_so() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 201, "total_tokens": 585}
+    details = {"prompt_tokens_details": {"audio_tokens": 375}}
+    assert openai_usage(usage | details).input_tokens == 384  # Mistral
+    assert openai_usage(usage | details | {"total_tokens": 210}).input_tokens == 9
+    assert openai_usage(usage).input_tokens == 9  # nobody says what the rest is
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 7}},
+        {"input_tokens_details": {"cached_tokens": 7}},
+        {"input_token_details": {"cached_tokens": 7}},
+        {"prompt_token_details": {"cached_tokens": 7}},
+        {"prompt_tokens_details": None, "prompt_cache_hit_tokens": 7},
+        {"cached_tokens": 7},
+        {"num_cached_tokens": 7},
+        {"cache_read_input_tokens": 7},
+    ],
+)
+def test_cached_tokens_have_many_names(usage: dict[str, Any]) -> None:
+    assert openai_usage(usage).cache_read_input_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind", "message"),
+    [
+        ({"error": {"type": "server_error", "message": "Oh."}}, "server_error", "Oh."),
+        ({"error": {"type": None, "code": 503, "message": "Oh."}}, "503", "Oh."),
+        ([{"error": {"status": "INVALID_ARGUMENT", "message": "Oh."}}], "INVALID_ARGUMENT", "Oh."),
+        ({"code": "invalid-argument", "error": "Oh."}, "invalid-argument", "Oh."),
+        ({"error": "Oh.", "error_type": "validation"}, "validation", "Oh."),
+        ({"object": "error", "code": 40001, "message": "Oh."}, "40001", "Oh."),
+    ],
+)
+def test_errors_have_many_shapes(payload: Any, kind: str, message: str) -> None:
+    seen = Observation()
+    assert observe_error(seen, payload)
+    assert (seen.error_type, seen.error_message) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    "payload", [{"error": None}, {"error": ""}, {"error": 0}, {"message": "hi"}, [], None, "error"]
+)
+def test_what_is_no_error_is_none(payload: Any) -> None:
+    seen = Observation()
+    assert not observe_error(seen, payload)
+    assert seen.error_type is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ({"detail": [{"msg": "Field required"}]}, "[{'msg': 'Field required'}]"),
+        ({"Message": "No."}, "No."),
+        ("Failed to deserialize\n", "Failed to deserialize"),
+        ("<html>502</html>", None),
+        ("  ", None),
+    ],
+)
+def test_the_body_of_a_refusal_may_be_anything(payload: Any, message: str | None) -> None:
+    seen = Observation()
+    observe_error_body(seen, payload)
+    assert seen.error_message == message
+
+
+def test_a_message_is_cut_at_500_characters() -> None:
+    seen = Observation()
+    observe_error(seen, {"error": "x" * 501})
+    assert len(seen.error_message or "") == 500
+
+
+def test_the_first_error_stays() -> None:
+    seen = Observation()
+    observe_error(seen, {"error": {"type": "first", "message": "1"}})
+    observe_error(seen, {"error": {"type": "second", "message": "2"}})
+    assert (seen.error_type, seen.error_message) == ("first", "1")
+
+
+def test_azure_names_its_deployment_in_the_path() -> None:
+    assert azure_deployment("//openai/deployments/gpt-4o/chat/completions") == "gpt-4o"
+    assert azure_deployment("/v1/chat/completions") is None
