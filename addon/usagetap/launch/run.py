@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -69,7 +72,8 @@ def usage_hosts(arguments: Sequence[str]) -> list[str]:
 
 def directions(mode: str, port: int | str) -> str:
     """Three lines: how to point a program at the proxy, and how to read the result."""
-    result = "the result:  usagetap report"
+    us = own_command()
+    result = f"the result:  {us} report"
     if mode.partition(":")[0] == "reverse":
         return f"a program:   base URL http://127.0.0.1:{port} instead of {mode.partition(':')[2]}\n{result}"
     if mode.partition(":")[0] not in ("regular", "upstream"):
@@ -77,11 +81,20 @@ def directions(mode: str, port: int | str) -> str:
     address = "" if int(port) == DEFAULT_PORT else f" --port {port}"
     return "\n".join(
         (
-            f'a shell:     eval "$(usagetap env{address})", then start your program in it',
-            f"by hand:     HTTPS_PROXY=http://127.0.0.1:{port}, with mitmproxy's CA trusted (usagetap trust)",
-            f"{result}     (and without this proxy: usagetap exec -- COMMAND)",
+            f'a shell:     eval "$({us} env{address})", then start your program in it',
+            f"by hand:     HTTPS_PROXY=http://127.0.0.1:{port}, with mitmproxy's CA trusted ({us} trust)",
+            f"{result}     (and without this proxy: {us} exec -- COMMAND)",
         )
     )
+
+
+def own_command() -> str:
+    """How to call us from a shell: by name where the PATH finds this very installation, else by path."""
+    beside_python = Path(sys.executable).parent / "usagetap"
+    found = shutil.which("usagetap")
+    if found is None or not beside_python.exists() or Path(found).resolve() != beside_python.resolve():
+        return shlex.quote(str(beside_python)) if beside_python.exists() else "python -m usagetap"
+    return "usagetap"
 
 
 def start(command: list[str]) -> None:

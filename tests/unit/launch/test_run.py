@@ -73,10 +73,25 @@ def test_usage_hosts_from_several_places():
         ("transparent", 8080, ["usagetap report"]),
     ],
 )
-def test_directions_fit_the_mode(mode, port, words):
+def test_directions_fit_the_mode(monkeypatch, mode, port, words):
+    monkeypatch.setattr(module, "own_command", lambda: "usagetap")
     said = directions(mode, port)
     assert all(word in said for word in words)
     assert len(said.splitlines()) == {"regular": 3, "transparent": 1}.get(mode, 2)
+
+
+def test_we_are_called_by_name_only_where_that_is_us(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "bin" / "python"))
+    assert module.own_command() == "python -m usagetap"
+    ours, other = tmp_path / "bin" / "usagetap", tmp_path / "usagetap"
+    ours.parent.mkdir()
+    for program in (ours, other):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    assert module.own_command() == str(ours), "another one of that name is first on the path"
+    monkeypatch.setenv("PATH", str(ours.parent))
+    assert module.own_command() == "usagetap"
 
 
 @pytest.mark.parametrize(
