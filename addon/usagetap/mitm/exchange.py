@@ -27,6 +27,8 @@ class Exchange:
     dialect: Dialect
     sent_at: float
     """Monotonic seconds when the request left."""
+    live: bool = True
+    """It came over a connection, not out of a file."""
     usage_due: bool = False
     """Usage was asked for, by us or by the client."""
     strip: bool = False

@@ -25,7 +25,7 @@ from usagetap.mitm.idle import cut_upstream, idle
 from usagetap.mitm.incoming import credential_of, plain_body, request_of
 from usagetap.mitm.rows import conclude, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
-from usagetap.mitm.who import cut_of, watch_timeout
+from usagetap.mitm.who import cut_of, killed, watch_timeout
 from usagetap.model import Observation, Request
 from usagetap.providers import provider
 from usagetap.reader import Reader
@@ -107,7 +107,11 @@ class Tap:
     async def response(self, flow: http.HTTPFlow) -> None:
         """The answer is whole; a refusal of our edit is answered by a second try."""
         known = exchange.of(flow)
-        if known is None or known.ended or flow.response is None or flow.response.status_code < 200:
+        if known is None or known.ended or flow.response is None or flow.response.status_code == 101:
+            return
+        if flow.response.status_code < 200:  # mitmproxy takes Early Hints for the answer, drops the real one (#2229)
+            known.record.http_status = flow.response.status_code
+            self._end(flow, known, "upstream")
             return
         if self._refused(flow, known):
             await self._ask_again(flow, known)
@@ -118,7 +122,7 @@ class Tap:
         """The exchange broke off."""
         known = exchange.of(flow)
         if known is not None and not known.ended:
-            self._end(flow, known, cut_of(flow))
+            self._end(flow, known, "killed" if killed(flow, known) else cut_of(flow))
 
     @fail_open
     def client_connected(self, client: Client) -> None:
@@ -172,7 +176,7 @@ class Tap:
             edit=edit,
             raw=raw,
         )
-        known = Exchange(record, request, dialect, time.monotonic(), streamed=streamed)
+        known = Exchange(record, request, dialect, time.monotonic(), live=flow.live, streamed=streamed)
         known.usage_due = streams and edit.usage_asked
         known.strip = edits.strips(edit, settings.strip_frame)
         known.credential = credential_of(request)
@@ -220,7 +224,9 @@ class Tap:
         assert known.reader is not None
         if not known.tapped and not known.reader.chunks:
             known.reader.feed(flow.response.raw_content or b"")
-        if not flow.error:  # of a flow read from a file both hooks are called
+        if killed(flow, known):
+            self._end(flow, known, "killed")
+        elif not flow.error:  # of a flow read from a file both hooks are called
             self._end(flow, known, None)
 
     def _end(self, flow: http.HTTPFlow, known: Exchange, cut: Cut | None) -> None:
@@ -229,7 +235,7 @@ class Tap:
             return
         known.ended = True
         record, reader, seen = known.record, known.reader, Observation()
-        if flow.live:
+        if known.live:
             first = known.first_chunk_at
             timed(record, time.monotonic() - known.sent_at, None if first is None else first - known.sent_at)
         else:
@@ -251,7 +257,11 @@ class Tap:
         conclude(record, seen, end, known.credential, told)
         record.stripped = known.stripper is not None and known.stripper.stripped > 0
         keep_whole(flow, known)
-        recording.current().put(record, estimates.finish_with(known.passed) if known.passed else None)
+        here = recording.current()
+        here.put(record, estimates.finish_with(known.passed) if known.passed else None)
+        if here.resolver is not None and known.live:
+            request = known.request
+            here.resolver.resolve(record, known.credential, request.host, request.port, flow.request.scheme)
 
     @fail_open
     def _refused(self, flow: http.HTTPFlow, known: Exchange) -> bool:

@@ -13,6 +13,7 @@ from mitmproxy import ctx, flow, http
 from mitmproxy.connection import Client, ConnectionState
 
 from usagetap.ending import Cut
+from usagetap.mitm.exchange import Exchange
 
 _RESET = "stream reset by client ("
 
@@ -34,6 +35,15 @@ def cut_of(http_flow: http.HTTPFlow) -> Cut:
     if message.startswith(_RESET):
         return _resetter(http_flow, message)
     return "upstream"
+
+
+def killed(http_flow: http.HTTPFlow, known: Exchange) -> bool:
+    """Whether somebody killed a flow that was on its way, by hand or by script.
+
+    mitmproxy lets its stream go on (#4711), and may end it with `response` or with another error than the kill's; what
+    stays is that a killed flow is no longer live.
+    """
+    return known.live and not http_flow.live
 
 
 def _resetter(http_flow: http.HTTPFlow, message: str) -> Cut:
