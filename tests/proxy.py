@@ -24,12 +24,13 @@ USAGE = ROOT / "addon" / "usage.py"
 STREAM_ONLY = ROOT / "tests" / "mitm" / "scripts" / "stream_only.py"
 REDIRECT = ROOT / "tests" / "mitm" / "scripts" / "redirect.py"
 
-_MITMDUMP = [sys.executable, "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
 _LISTENING = re.compile(r"listening at .*?:(\d+)\.?$")
 
 
 class Mitmdump:
     """One process. `modes` get a free port each, in order: `ports`. `folder` holds database, CA and log."""
+
+    program = "from mitmproxy.tools.main import mitmdump; mitmdump()"
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Mitmdump:
         settings: dict[str, object] = {"confdir": folder / "conf", "flow_detail": 0, "ssl_insecure": "true"}
         if USAGE in scripts:
             settings["usage_db"] = self.db
-        command = [*_MITMDUMP]
+        command = [sys.executable, "-c", self.program]
         for script in scripts:
             command += ["-s", str(script)]
         for mode, port in zip(modes, free_ports(len(modes)), strict=True):
