@@ -1,4 +1,4 @@
-"""The registry: every dialect once, in the order in which they are asked. A new dialect is one file and one line here."""
+"""The registry: every dialect once, in the order in which they are asked. A new one is one file and one line here."""
 
 from __future__ import annotations
 

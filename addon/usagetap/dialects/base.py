@@ -39,7 +39,7 @@ class Dialect:
     transport_hint: ClassVar[Transport | None] = None
     """The framing of a stream whose Content-Type and first bytes leave it open (Ollama's NDJSON as JSON)."""
     finish_ends: ClassVar[bool] = True
-    """Whether finish reasons and a clean end of body are an end too (Cerebras, Writer send no `[DONE]`; Gemini never)."""
+    """Whether finish reasons and a clean end of body are an end too (Cerebras, Writer, Gemini send no `[DONE]`)."""
 
     def matches(self, request: Request) -> bool:
         """Whether `request` speaks this dialect: by path and body shape, never by host alone."""
@@ -119,7 +119,7 @@ def observe_identity(seen: Observation, payload: Json, model: str = "model", res
 def observe_error(seen: Observation, payload: Any) -> bool:
     """Note an error in any of the shapes that providers use; true if there was one.
 
-    `{"error": {...}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama; xAI with a `code`, TGI an `error_type`),
+    `{"error": {...}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama; xAI adds `code`, TGI `error_type`),
     `{"detail": …}` (FastAPI: vLLM), `{"object": "error", "message": …}` (Mistral), a list of one of these (Gemini).
     """
     if isinstance(payload, list) and payload:
@@ -150,7 +150,8 @@ def observe_error_body(seen: Observation, payload: Any) -> None:
     payload = mapping(payload)
     for name in ("message", "Message", "detail", "errors"):
         if payload.get(name):
-            seen.fail(_word(payload.get("type") or payload.get("__type") or payload.get("code")), _sentence(payload[name]))
+            kind = payload.get("type") or payload.get("__type") or payload.get("code")
+            seen.fail(_word(kind), _sentence(payload[name]))
             return
 
 
@@ -175,13 +176,15 @@ def azure_deployment(path: str) -> str | None:
 
 
 def openai_usage(usage: Json) -> Usage:
-    """A `usage` object in OpenAI's words, old (`prompt_tokens`) or new (`input_tokens`), with every provider's additions.
+    """A `usage` object in OpenAI's words, old (`prompt_tokens`) or new (`input_tokens`), and all additions.
 
     What stands outside the sums is recognised by arithmetic, not by host. Reasoning: xAI's chat API says completion +
     reasoning = total (recorded 41 times of 41). Audio: Mistral's prompt + audio + completion = total
     (https://docs.mistral.ai/capabilities/audio/). Wherever the total says so, they are added to what they are part of.
     """
-    into = details(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+    into = details(
+        usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details"
+    )
     out = details(
         usage, "completion_tokens_details", "output_tokens_details", "output_token_details", "completion_token_details"
     )

@@ -1,8 +1,8 @@
 """OpenAI Responses, over HTTP and SSE; its events are the same over WebSocket (`turns.py`).
 
 https://platform.openai.com/docs/api-reference/responses and …/responses-streaming. Usage stands in the response object
-of the terminal event only: `response.completed`, `response.incomplete`, `response.failed`. Bedrock Mantle puts the event
-line behind the data and `type` last, OpenRouter leaves the event line out and sends `[DONE]`; both recorded.
+of the terminal event only: `response.completed`, `response.incomplete`, `response.failed`. Bedrock Mantle puts the
+event line behind the data and `type` last, OpenRouter leaves the event line out and sends `[DONE]`; both recorded.
 """
 
 from __future__ import annotations
