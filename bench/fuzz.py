@@ -1,0 +1,1 @@
+"""A million cases against the bare core (`make fuzz`)."""

@@ -1,0 +1,1 @@
+"""Every module has its tests where one looks for them."""

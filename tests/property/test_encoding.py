@@ -1,0 +1,1 @@
+"""Compressed in any split equals plain."""

@@ -1,0 +1,1 @@
+"""Any split of any body gives the same frames, and memory stays within the limit."""

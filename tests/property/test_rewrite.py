@@ -1,0 +1,1 @@
+"""The rewrite keeps every other byte."""

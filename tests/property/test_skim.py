@@ -1,0 +1,1 @@
+"""A frame that the skim passes over never changes the observation."""

@@ -1,0 +1,1 @@
+"""Content-Encoding, undone as it arrives."""

@@ -1,0 +1,1 @@
+"""One response body, read as it passes."""

@@ -1,0 +1,1 @@
+"""The smallest edit of a request, and the one frame that may be withheld."""
