@@ -111,8 +111,10 @@ class Reading:
             self.outcome.other += 1
             return
         if _body_is_missing(one):
-            self.outcome.without_body += self._is_model_request(one)
-            self.outcome.other += not self._is_model_request(one)
+            if self._is_model_request(one):
+                self.outcome.without_body += 1
+            else:
+                self.outcome.other += 1
             return
         uids = Uids(f"{one.id}-{round(one.request.timestamp_start * 1000)}")
         known = self._known(one, uids.prefix)
@@ -187,7 +189,7 @@ def flows_in(path: Path, advance: Callable[[int], None]) -> Iterator[flow.Flow]:
         raise Unreadable(f"{path} cannot be read: {error.strerror or error}") from error
     except exceptions.FlowReadException as error:
         if count:
-            raise Unreadable(f"{path} is damaged after {count} flows: those were read, the rest cannot be") from error
+            raise Unreadable(f"{path} is damaged: {count} of its flows could be read, the rest cannot be") from error
         raise Unreadable(f"{path} is neither a mitmproxy flow file nor a HAR file") from error
 
 

@@ -121,5 +121,5 @@ def test_scrub_leaves_no_half_a_file(tmp_path: Path) -> None:
     source.write_bytes(source.read_bytes()[:-50])
     found = run(scrub, source, tmp_path / "out")
     assert found.exit_code == 1
-    assert "damaged after 1 flows" in found.stderr
+    assert "damaged: 1 of its flows" in found.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut"]

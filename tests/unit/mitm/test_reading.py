@@ -228,7 +228,7 @@ def test_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     reading = iter(flows_in(path, lambda _bytes: None))
     assert isinstance(next(reading), http.HTTPFlow)
-    with pytest.raises(Unreadable, match="damaged after 1 flows"):
+    with pytest.raises(Unreadable, match="damaged: 1 of its flows"):
         next(reading)
 
 
