@@ -67,6 +67,11 @@ def edit(
     return outcome
 
 
+def as_sent(request: Request, dialect: Dialect) -> Edit:
+    """The outcome for a request that is not ours to edit any more."""
+    return Edit(client_include_usage=_client_include_usage(request) if dialect.takes_include_usage else None)
+
+
 def _client_include_usage(request: Request) -> bool | None:
     options = request.body.get("stream_options") if isinstance(request.body, dict) else None
     value = options.get("include_usage") if isinstance(options, dict) else None

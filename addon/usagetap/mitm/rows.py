@@ -71,7 +71,8 @@ def take_seen(record: Record, seen: Observation) -> None:
 def take_read(record: Record, reader: Reader) -> None:
     """Copy what a reader has seen and counted into its row."""
     take_seen(record, reader.seen)
-    record.transport, record.stream = reader.transport, reader.transport not in (None, "json")
+    if reader.transport is not None:  # else nothing came, and what was asked for stands
+        record.transport, record.stream = reader.transport, reader.transport != "json"
     record.chunks, record.frames, record.body_bytes = reader.chunks, reader.frames, reader.body_bytes
     record.truncated = reader.truncated
 
@@ -99,6 +100,9 @@ def timed(record: Record, elapsed: float, first_chunk: float | None) -> None:
 
 def timed_by_flow(record: Record, flow: http.HTTPFlow) -> None:
     """Set the times of a response read from a file, by the flow's own."""
-    if flow.response is not None and flow.response.timestamp_end is not None:
-        record.ended_at = flow.response.timestamp_end
-        record.duration = round(max(record.ended_at - record.started_at, 0.0), 3)
+    ended_at = flow.response.timestamp_end if flow.response is not None else None
+    if ended_at is None and flow.error is not None:
+        ended_at = flow.error.timestamp
+    if ended_at is not None:
+        record.ended_at = ended_at
+        record.duration = round(max(ended_at - record.started_at, 0.0), 3)

@@ -160,10 +160,13 @@ class Tap:
         if dialect is None:
             return raw
         coding = flow.request.headers.get("content-encoding")
-        edit = edits.edit(request, dialect, plain, coding, settings, here.refusals)
-        if unreadable and dialect.takes_include_usage:
-            edit.skipped = unreadable
-        edits.say(request, edit)
+        if flow.live:
+            edit = edits.edit(request, dialect, plain, coding, settings, here.refusals)
+            if unreadable and dialect.takes_include_usage:
+                edit.skipped = unreadable
+            edits.say(request, edit)
+        else:
+            edit = edits.as_sent(request, dialect)  # a flow out of a file has happened already
         model, streams = dialect.model(request), dialect.streams(request)
         record = open_row(
             flow,
@@ -190,7 +193,8 @@ class Tap:
             known.accept_encoding = flow.request.headers["accept-encoding"]
             flow.request.headers["accept-encoding"] = "identity"
         exchange.begin(flow, known)
-        here.put(record)
+        if dialect is not UNKNOWN:  # that one is ours only if it turns out to tell its usage
+            here.put(record)
         return raw if edit.body is None else edit.body
 
     def _start_reader(self, flow: http.HTTPFlow, known: Exchange) -> None:
@@ -257,6 +261,8 @@ class Tap:
         conclude(record, seen, end, known.credential, told)
         record.stripped = known.stripper is not None and known.stripper.stripped > 0
         keep_whole(flow, known)
+        if known.dialect is UNKNOWN and record.usage_raw is None:
+            return
         here = recording.current()
         here.put(record, estimates.finish_with(known.passed) if known.passed else None)
         if here.resolver is not None and known.live:
