@@ -1,0 +1,1 @@
+"""A bug of ours, at any hook or chunk, costs the client nothing."""

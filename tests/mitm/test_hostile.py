@@ -1,0 +1,1 @@
+"""Hostile upstreams through a real mitmdump: bytes pass, memory stays."""

@@ -1,0 +1,1 @@
+"""usage_idle_timeout through a real mitmdump."""

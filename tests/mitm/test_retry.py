@@ -1,0 +1,1 @@
+"""The second try: invisible, once, and gone when the client is."""

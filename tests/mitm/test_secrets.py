@@ -1,0 +1,1 @@
+"""No prompt, completion, credential or query secret in anything that the addon writes."""

@@ -1,0 +1,1 @@
+"""WebSocket sessions through a real mitmdump: recorded ones, and every way to end."""
