@@ -81,11 +81,11 @@ class Upstream:
         chunk = frame * join
         self._piece = b"%x\r\n%b\r\n" % (len(chunk), chunk)
         self._pieces = frames // join
-        last = b'data: {"id":"c","model":"m","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":%d}}\n\n' % frames
-        last += b"data: [DONE]\n\n"
+        usage = b'"usage":{"prompt_tokens":9,"completion_tokens":%d}' % frames
+        last = b'data: {"id":"c","model":"m","choices":[],%b}\n\ndata: [DONE]\n\n' % usage
         self._end = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)
         self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.url = "http://127.0.0.1:%d" % self._server.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:

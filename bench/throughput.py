@@ -1,4 +1,4 @@
-"""CPU of a real mitmdump per frame and per request: with the addon, against a script that only streams, in the same run.
+"""CPU of a real mitmdump per frame and per request: with the addon, against a script that only streams, in one run.
 
     python -m bench.throughput [--rounds 5]
 
@@ -20,9 +20,9 @@ FRAME = CHAT.format(n=7, more=',"usage":null').encode()
 STREAM_ONLY = str(Path(__file__).with_name("stream_only.py"))
 
 CASES: tuple[tuple[str, Upstream, int], ...] = (
-    ("one frame a chunk", Upstream(FRAME, 16_000), 1),
-    ("54 frames a chunk (16 KiB)", Upstream(FRAME, 54 * 1_000, join=54), 1),
-    ("small requests, 8 frames each", Upstream(FRAME, 8), 300),
+    ("1,000 frames, one a chunk", Upstream(FRAME, 1_000), 12),
+    ("2,160 frames, 54 a chunk (16 KiB)", Upstream(FRAME, 54 * 40, join=54), 12),
+    ("8 frames a request", Upstream(FRAME, 8), 300),
 )
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    print(f"{'CPU of mitmdump':32} {'stream only':>12} {'addon':>10} {'stripping':>10} {'ratio':>7} {'ratio':>7}")
+    print(f"{'CPU of mitmdump':34} {'stream only':>12} {'addon':>10} {'stripping':>10} {'ratio':>7} {'ratio':>7}")
     for name, upstream, requests in CASES:
         with ExitStack() as stack:
             proxies = [
@@ -52,14 +52,14 @@ def main() -> None:
             costs: list[list[float]] = [[] for _ in proxies]
             for round_number in range(rounds + 1):
                 for proxy, spent in zip(proxies, costs, strict=True):
-                    used = cost(proxy, lambda p=proxy: [drain(p.port) for _ in range(requests)])
+                    used = cost(proxy, lambda p=proxy, n=requests: [drain(p.port) for _ in range(n)])
                     if round_number:  # the first warms up
                         spent.append(used)
         bare, addon, stripping = (statistics.median(spent) for spent in costs)
-        per = upstream.frames * requests if requests == 1 else requests
-        unit = "per frame" if requests == 1 else "per request"
+        per = upstream.frames * requests if upstream.frames > 100 else requests
+        unit = "per frame" if upstream.frames > 100 else "per request"
         print(
-            f"{name:32} {bare / per * 1e6:9.1f} µs {addon / per * 1e6:7.1f} µs {stripping / per * 1e6:7.1f} µs"
+            f"{name:34} {bare / per * 1e6:9.1f} µs {addon / per * 1e6:7.1f} µs {stripping / per * 1e6:7.1f} µs"
             f" {addon / bare:7.2f} {stripping / bare:7.2f}  {unit}"
         )
 

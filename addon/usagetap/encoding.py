@@ -17,7 +17,8 @@ PIECE = 1 << 20
 BOMB_FLOOR = 16 << 20
 """Decoded bytes that are always allowed, whatever the ratio: small bodies can be very regular."""
 BOMB_RATIO = 200
-"""Beyond the floor: decoded bytes allowed per encoded byte. Recorded SSE streams reach 40; a bomb has 1,000 and more."""
+"""Beyond the floor: decoded bytes allowed per encoded byte. Recorded SSE streams reach 40; a bomb has
+1,000 and more."""
 
 
 class DecodeError(Exception):

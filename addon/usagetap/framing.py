@@ -1,8 +1,9 @@
 """Frames out of bytes, whatever the cut: SSE, NDJSON, a JSON array, one whole document.
 
 Each framing has `feed(chunk)` and `finish()`, both giving complete frames as raw bytes, and `payload(frame)`, the JSON
-text in a frame (`None` where it has none). Memory is bounded by `limit`: a longer frame is skipped, and `oversized` says
-so. Time is linear: bytes are searched once, and a frame in many chunks is joined once. (AWS event stream: `eventstream.py`.)
+text in a frame (`None` where it has none). Memory is bounded by `limit`: a longer frame is skipped, and `oversized`
+says so. Time is linear: bytes are searched once, and a frame in many chunks is joined once. (AWS event stream:
+`eventstream.py`.)
 """
 
 from __future__ import annotations
@@ -175,7 +176,9 @@ class Ndjson:
 
 
 class JsonArray:
-    """The elements of a top-level JSON array as they arrive (Gemini without `alt=sse`: pretty-printed, piece by piece)."""
+    """The elements of a top-level JSON array as they arrive (Gemini without `alt=sse`: pretty-printed, piece by
+    piece).
+    """
 
     _TOKEN = re.compile(rb'[\[\]{}"]')
     _IN_STRING = re.compile(rb'[\\"]')

@@ -129,7 +129,14 @@ def strip_model_prefix(text: bytes, prefixes: Sequence[str]) -> bytes:
     return text
 
 
-_SIGNATURE_HEADERS = ("x-amz-content-sha256", "content-digest", "digest", "content-md5", "signature-input", "repr-digest")
+_SIGNATURE_HEADERS = (
+    "x-amz-content-sha256",
+    "content-digest",
+    "digest",
+    "content-md5",
+    "signature-input",
+    "repr-digest",
+)
 
 
 def signed(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:

@@ -1,11 +1,11 @@
 """Ordinary frames, recognised without being read.
 
 Most frames of a stream are one frame over and over, with another piece of text in it. Once such a frame was parsed and
-found to tell nothing, its *shape* is remembered: the bytes before the text, the byte that ends the text, the bytes after
-it. A frame of that shape tells nothing either, and three byte comparisons prove it: no parse, no allocation.
+found to tell nothing, its *shape* is remembered: the bytes before the text, the byte that ends the text, the bytes
+after it. A frame of that shape tells nothing either, and three byte comparisons prove it: no parse, no allocation.
 
-Where every frame carries usage and the last one counts (Gemini), the shape ends where the usage begins, and `holds`: its
-frames tell nothing but usage, so that only the last one is kept.
+Where every frame carries usage and the last one counts (Gemini), the shape ends where the usage begins, and `holds`:
+its frames tell nothing but usage, so that only the last one is kept.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _TEXT = re.compile(
     rb'\s*:\s*"(?!")'
 )
 _STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"')
-# where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first in
-# the payload (OpenRouter's Responses)
+# where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first
+# in the payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
 # the usage that a frame carries, and what must not stand behind it: shapes end there
@@ -37,8 +37,8 @@ _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 
 
 class Shape(NamedTuple):
-    """`head`, text without `stop`, `tail`; where there is more than one text, `between` has the bytes between them, their
-    number, and what the text behind them ends with.
+    """`head`, text without `stop`, `tail`; where there is more than one text, `between` has the bytes between them,
+    their number, and what the text behind them ends with.
 
     The lengths stand beside the bytes: the tap has no time to ask for them.
     """

@@ -1,7 +1,7 @@
 """What a provider itself says a response cost.
 
-Sources, recorded in the corpus unless noted: OpenRouter and Vercel `usage.cost`, Perplexity `usage.cost.total_cost`, xAI
-`cost_in_usd_ticks` (1 tick = 1e-10 USD, verified against grok-4-fast list prices), pydantic gateway
+Sources, recorded in the corpus unless noted: OpenRouter and Vercel `usage.cost`, Perplexity `usage.cost.total_cost`,
+xAI `cost_in_usd_ticks` (1 tick = 1e-10 USD, verified against grok-4-fast list prices), pydantic gateway
 `usage.pydantic_ai_gateway.cost_estimate`, LiteLLM's header `x-litellm-response-cost`, Copilot
 `copilot_usage.total_nano_aiu` (1e9 nano-AIU = 0.01 USD; from a Copilot proxy's source, not recorded).
 """

@@ -20,10 +20,11 @@ from usagetap.reader import framing_for
 log = logging.getLogger(__name__)
 
 GATHERED = 1 << 20
-"""Bytes of a stream that wait for a count: some 3,000 frames, more than nearly any answer has. Beyond, they are counted on
-the way, at some 10 µs a frame."""
+"""Bytes of a stream that wait for a count: some 3,000 frames, more than nearly any answer has. Beyond, they are
+counted on the way, at some 10 µs a frame."""
 COUNTED = 32 << 20
-"""Bytes of a stream after which no estimate is made: no answer is that long, and counting takes the proxy's own time."""
+"""Bytes of a stream after which no estimate is made: no answer is that long, and counting takes the
+proxy's own time."""
 
 _counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage-estimate")
 

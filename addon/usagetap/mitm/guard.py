@@ -20,7 +20,7 @@ def fail_open[**P, T](hook: Callable[P, T]) -> Callable[P, T | None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
             return hook(*args, **kwargs)
-        except Exception as error:  # the one promise
+        except Exception as error:  # noqa: BLE001 - the one promise
             report(args[1] if len(args) > 1 else None, hook.__name__, error)
             return None
 

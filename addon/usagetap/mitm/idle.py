@@ -1,8 +1,8 @@
 """`usage_idle_timeout`: a stream that sends no frame for so long is recorded as `idle_timeout`, and then cut loudly.
 
-Comments and keep-alives are no frames. `flow.kill()` stops nothing that already streams (mitmproxy #4711); what does is to
-cancel the task that reads the upstream connection. That is mitmproxy's own affair, so another version may not have it:
-then the row is written all the same, and the log says that the stream goes on.
+Comments and keep-alives are no frames. `flow.kill()` stops nothing that already streams (mitmproxy #4711); what does
+is to cancel the task that reads the upstream connection. That is mitmproxy's own affair, so another version may not
+have it: then the row is written all the same, and the log says that the stream goes on.
 """
 
 from __future__ import annotations

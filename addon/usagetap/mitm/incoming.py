@@ -13,7 +13,8 @@ from usagetap.encoding import DecodeError, decode
 from usagetap.model import Request
 
 BODY_LIMIT = 64 << 20
-"""Bytes of a decoded request body that are looked at: a prompt with images has some 20 MiB, and providers refuse more."""
+"""Bytes of a decoded request body that are looked at: a prompt with images has some 20 MiB, and
+providers refuse more."""
 
 _FORM_FIELD = re.compile(rb'name="(model|stream)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
 

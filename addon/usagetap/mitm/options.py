@@ -27,7 +27,12 @@ class Option(NamedTuple):
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("usage_db", str, "", "SQLite path or database URL; empty: `$USAGETAP_DB`, else `usage.db` in mitmproxy's confdir."),
+    Option(
+        "usage_db",
+        str,
+        "",
+        "SQLite path or database URL; empty: `$USAGETAP_DB`, else `usage.db` in mitmproxy's confdir.",
+    ),
     Option(
         "usage_include",
         str,
@@ -49,16 +54,21 @@ OPTIONS: tuple[Option, ...] = (
         "More hosts (glob, `host[:port][/path-prefix]`) to treat as OpenAI-compatible; `!host` excludes.",
     ),
     Option("usage_no_inject", Sequence[str], [], "Hosts (glob) that never get `stream_options`."),
-    Option("usage_continuous", Sequence[str], [], "Hosts (glob) that also get `continuous_usage_stats` (vLLM, SGLang)."),
-    Option("usage_idle_timeout", str, "0", "Seconds without a frame after which a stream is ended and recorded; 0: never."),
-    Option("usage_estimate", bool, True, "Count tokens offline where the provider's count never came (extra `estimate`)."),
+    Option("usage_continuous", Sequence[str], [], "Hosts (glob) that get `continuous_usage_stats` too (vLLM, SGLang)."),
+    Option("usage_idle_timeout", str, "0", "Seconds without a frame after which a stream is cut; 0: never."),
+    Option("usage_estimate", bool, True, "Count offline what the provider never counted (extra `estimate`)."),
     Option("usage_prices", str, "", "YAML file with your own prices, over the bundled ones."),
     Option("usage_model_prefix", Sequence[str], [], "Prefixes (`openai/`) to strip from the model name in requests."),
     Option("usage_tag_header", str, "x-usage-tag", "Request header that is stored as `tag` and removed."),
-    Option("usage_resolve", bool, False, "After an abort, ask OpenRouter for the final cost with the client's own key."),
-    Option("usage_keep_body", str, "auto", "Bytes of a streamed body kept for the UI; `auto`: 1m under mitmweb and console, else 0."),
+    Option("usage_resolve", bool, False, "After an abort, ask OpenRouter for its cost, with the client's own key."),
+    Option(
+        "usage_keep_body",
+        str,
+        "auto",
+        "Bytes of a streamed body kept for the UI; `auto`: 1m under mitmweb and the console, else 0.",
+    ),
     Option("usage_retention", str, "0", "Days after which rows are deleted; 0: never."),
-    Option("usage_frame_limit", str, "16m", "Largest single frame that is parsed; a larger one passes untouched, flagged."),
+    Option("usage_frame_limit", str, "16m", "Largest frame that is parsed; a larger one passes unread, flagged."),
 )
 
 CHOICES = {"usage_include": ("force", "merge", "off"), "usage_strip_frame": ("never", "injected", "always")}
@@ -75,9 +85,7 @@ class HostPattern(NamedTuple):
 
     def covers(self, host: str, port: int, path: str) -> bool:
         """Whether a request to this place is meant."""
-        return (
-            fnmatchcase(host.lower(), self.host) and self.port in (None, port) and path.startswith(self.path)
-        )
+        return fnmatchcase(host.lower(), self.host) and self.port in (None, port) and path.startswith(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +183,7 @@ def _hosts(name: str, options: Options) -> Hosts:
 def _pattern(name: str, word: str) -> HostPattern:
     found = re.fullmatch(r"(!?)(\[[0-9a-fA-F:.*]+\]|[^/:\s!]+)(?::(\d{1,5}))?(/\S*)?", word)
     if found is None or "://" in word:
-        raise exceptions.OptionsError(f"{name} has the entry {word!r}: write host, host:port or host:port/path (globs allowed)")
+        raise exceptions.OptionsError(f"{name} has the entry {word!r}: write host, host:port or host:port/path (globs)")
     host = found[2].strip("[]").lower()
     return HostPattern(host, int(found[3]) if found[3] else None, found[4] or "", bool(found[1]))
 

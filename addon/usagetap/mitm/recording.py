@@ -101,7 +101,7 @@ class Recording:
                 self.on_ended(record)
 
 
-def _warm(db: Database) -> None:
+def _warm(_: Database) -> None:
     """Load the price table before the first row waits for it: that takes some tenths of a second."""
     from usagetap import pricing
 
@@ -121,18 +121,20 @@ def current() -> Recording:
 
 def running() -> None:
     """The proxy has started."""
-    global _running
+    global _running  # noqa: PLW0603 - the process has one recording, and so does this module
     _running = True
 
 
 def _log(level: int, message: str) -> None:
-    """The writer's log. An error logged while mitmproxy starts ends it, and a bad disk must not: a warning until then."""
+    """The writer's log. An error logged while mitmproxy starts ends it, and a bad disk must not: a
+    warning until then.
+    """
     log.log(level if _running else min(level, logging.WARNING), "%s", message)
 
 
 def open_for(settings: Settings) -> Recording:
     """The recording for these settings: the one there is, or a new one in its place. Raises `OptionsError`."""
-    global _current
+    global _current  # noqa: PLW0603 - as above
     if _current is None or _current.settings != settings:
         fresh = Recording(settings)
         close()

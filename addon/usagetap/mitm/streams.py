@@ -1,4 +1,6 @@
-"""The callables that mitmproxy puts into a stream: for a response that is read as it passes, for a request that is gathered."""
+"""The callables that mitmproxy puts into a stream: for a response that is read as it passes, for a request that is
+gathered.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
 
     A callable that somebody else has put there gets every chunk after us.
     """
-    assert flow.response is not None and known.reader is not None
+    assert flow.response is not None
+    assert known.reader is not None
     reader, response = known.reader, flow.response
     tap: StreamTap = reader.tap(failed)
     if keep_limit:
@@ -89,7 +92,7 @@ def _stripping(tap: StreamTap, flow: http.HTTPFlow, known: Exchange, failed: Fai
             return chunk
         try:
             passed = stripper.feed(chunk) if chunk else stripper.release()
-        except Exception as error:  # the one promise: what is held goes on, and nothing is held any more
+        except Exception as error:  # noqa: BLE001 - the one promise: what is held goes on, and nothing is held any more
             stripping = False
             failed(error)
             passed = stripper.release() + chunk
@@ -146,7 +149,7 @@ def streamed_request(flow: http.HTTPFlow, outgoing: Callable[[bytes], bytes]) ->
             return body
         try:
             return outgoing(body)
-        except Exception as error:  # the one promise
+        except Exception as error:
             log.error("usage: %s while editing a streamed request", type(error).__name__, exc_info=error)
             return body
 

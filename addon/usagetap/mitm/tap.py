@@ -1,7 +1,7 @@
 """The addon: mitmproxy's hooks, one after the other, and the one finaliser that all of them lead to.
 
-Traffic comes first. No hook waits, touches the disk or raises; whatever goes wrong here is logged once per flow, and the
-flow goes on as if we were not there.
+Traffic comes first. No hook waits, touches the disk or raises; whatever goes wrong here is logged once per flow, and
+the flow goes on as if we were not there.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ class Tap:
             return
         try:
             answered = await retry.ask_again(flow, original, known.accept_encoding)
-        except Exception as error:  # the one promise: the client gets the answer that there is
+        except Exception as error:  # noqa: BLE001 - the one promise: the client gets the answer that there is
             report(flow, "the second try", error)
             return
         if answered:

@@ -1,4 +1,4 @@
-"""Who ended an exchange: read off mitmproxy's connection states, its messages, and where both leave it open, its layers.
+"""Who ended an exchange: read off mitmproxy's connection states, its messages, and where both leave it open, layers.
 
 `flow.error.msg` alone lies: an upstream's RST_STREAM reads `stream reset by client (…)`, and an idle connection that
 mitmproxy itself closes reads `Client disconnected.` (mitmproxy-facts.md, A).
@@ -69,8 +69,8 @@ _timed_out: weakref.WeakSet[Client] = weakref.WeakSet()
 def watch_timeout(client: Client) -> None:
     """Note, when it happens, that mitmproxy's own `tcp_timeout` closes this client's connection.
 
-    Nothing tells afterwards, so its watchdog's callback is followed. Another mitmproxy may not have it: then such an end
-    counts as the client's.
+    Nothing tells afterwards, so its watchdog's callback is followed. Another mitmproxy may not have it: then such an
+    end counts as the client's.
     """
     try:
         watchdog = ctx.master.addons.get("proxyserver").connections[client.id].timeout_watchdog
