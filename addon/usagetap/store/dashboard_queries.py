@@ -30,7 +30,7 @@ def _two_digits(expression: str) -> str:
 
     Written with CASE and CAST so that SQLite (which may lack logarithms) and PostgreSQL count alike.
     """
-    scaled = f"CAST(({expression}) * 1000 AS INTEGER)"
+    scaled = f"CAST(ROUND(({expression}) * 1000) AS BIGINT)"
     steps = "".join(
         f" WHEN {scaled} < {limit} THEN {scaled} / {limit // 100} * {limit // 100}"
         for limit in (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -85,7 +85,7 @@ def spreads(
     terms, values = _conditions(since, until, filters or {})
     where = " AND ".join([*terms, "status = 'ok'", _KNOWN[measure]])
     sql = (
-        f"SELECT {MODEL} AS model, {_BUCKETS[measure]} AS bucket, COUNT(*) FROM usage WHERE {where}"  # noqa: S608 - our words only
+        f"SELECT {MODEL} AS model, {_BUCKETS[measure]} AS bucket, COUNT(*) FROM usage WHERE {where}"
         " GROUP BY 1, 2 ORDER BY 1, 2"
     )
     found: dict[str | None, Spread] = {}
@@ -100,7 +100,7 @@ def spread_since(db: Database, measure: Measure, moments: Sequence[datetime], fi
     where = " AND ".join([*terms, "status = 'ok'", _KNOWN[measure]])
     ages = " ".join(f"WHEN started_at >= ? THEN {age}" for age in range(len(moments)))
     sql = (
-        f"SELECT CASE {ages} END AS age, {_BUCKETS[measure]} AS bucket, COUNT(*) FROM usage WHERE {where}"  # noqa: S608 - our words only
+        f"SELECT CASE {ages} END AS age, {_BUCKETS[measure]} AS bucket, COUNT(*) FROM usage WHERE {where}"
         " GROUP BY 1, 2 ORDER BY 1, 2"
     )
     parts = [Spread() for _ in moments]
@@ -126,7 +126,7 @@ def newest(
         terms.append("(started_at, id) < ((SELECT started_at FROM usage WHERE id = ?), ?)")
         values += [before_id, before_id]
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
-    sql = f"SELECT id, {', '.join(COLUMNS)} FROM usage{where} ORDER BY started_at DESC, id DESC LIMIT ?"  # noqa: S608
+    sql = f"SELECT id, {', '.join(COLUMNS)} FROM usage{where} ORDER BY started_at DESC, id DESC LIMIT ?"
     cursor = db.execute_sql(sql.replace("?", db.param), (*values, limit))
     return [dict(zip(("id", *COLUMNS), row, strict=True)) for row in cursor]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import socket
 from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from .site import ROOT, SECURITY, Answer, Site
@@ -110,12 +110,13 @@ class Guard:
 
 def serve(site: Site, port: int = 0) -> tuple[HTTPServer, str]:
     """Listen on loopback; the server, and the address to open. Raises `OSError` where the port is taken."""
-    sockets = bind_sockets(port, "127.0.0.1")
-    port = sockets[0].getsockname()[1]
+    listening = socket.create_server(("127.0.0.1", port))
+    listening.setblocking(False)
+    port = listening.getsockname()[1]
     guard = Guard(port)
     app = Application(
         [(r"/", Root), *routes(TokenRequest, site)], guard=guard, compress_response=True, log_function=lambda _: None
     )
     server = HTTPServer(app)
-    server.add_sockets(sockets)
+    server.add_socket(listening)
     return server, f"http://127.0.0.1:{port}{ROOT}?token={guard.token}"

@@ -76,7 +76,7 @@ class Site:
         self._worker = ThreadPoolExecutor(1, "usagetap-web")
         self._running: dict[tuple[str, str, str | None], Future[Answer]] = {}
 
-    async def answer(self, path: str, query: str = "", etag: str | None = None) -> Answer:
+    async def answer(self, path: str = "", query: str = "", etag: str | None = None) -> Answer:
         """The answer for `path` (below `ROOT`), without ever holding up the event loop.
 
         The dashboard's page does not wait longer than `PATIENCE` for slow sums: it comes without them, and asks again.
@@ -89,7 +89,7 @@ class Site:
         done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=PATIENCE if path in ("", "/") else None)
         return future.result() if done else self._busy(query)
 
-    def respond(self, path: str, query: str = "", etag: str | None = None) -> Answer:
+    def respond(self, path: str = "", query: str = "", etag: str | None = None) -> Answer:
         """The answer for `path`; total: what is wrong becomes a page that says so."""
         try:
             return self._route(path.strip("/"), query, etag)
@@ -100,9 +100,12 @@ class Site:
             return self._message(503, "The database cannot be read", f"{what_failed(error).rstrip('.')}.")
 
     def close(self) -> None:
-        """Stop what is running and let the database go."""
+        """Stop what is running and let the database go; does not wait."""
+        for waiting in list(self._running.values()):
+            waiting.cancel()
         self._board.interrupt()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self._worker.submit(self._board.close)  # on the thread that opened it
+        self._worker.shutdown(wait=False)
 
     def _route(self, path: str, query: str, etag: str | None) -> Answer:
         if path == "":
