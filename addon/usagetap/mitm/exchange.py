@@ -7,7 +7,7 @@ stream that began before a reload is found by the hooks after it.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mitmproxy import http
 
@@ -58,6 +58,11 @@ class Exchange:
     idle_frames: int = -1
     """Frames at the last look of the idle timeout, and when that number was first seen."""
     idle_since: float = 0.0
+
+    def forget(self) -> None:
+        """Let go of what the end was the last to need: mitmweb keeps flows, and this with them, as long as it runs."""
+        self.request = replace(self.request, body=None)
+        self.credential = self.original = self.passed = self.reader = self.stripper = None
 
 
 _exchanges: weakref.WeakKeyDictionary[http.HTTPFlow, Exchange] = weakref.WeakKeyDictionary()

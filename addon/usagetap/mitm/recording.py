@@ -194,18 +194,17 @@ def _read_prices(path: str) -> Any:
 
 def _known_refusals(db: str) -> Iterable[tuple[str, str, float | None]]:
     """What table `refusals` says at the start; nothing where there is no table yet."""
+    from peewee import PeeweeException
+
     from usagetap.store.database import StoreError
     from usagetap.store.queries import open_reader, refusals
     from usagetap.store.rows import from_iso
 
     try:
-        reader = open_reader(db)
-    except (StoreError, OSError):
+        with closing(open_reader(db)) as reader:
+            return [
+                (row["host"], row["scope"], from_iso(row["expires_at"]) if row["expires_at"] else None)
+                for row in refusals(reader)
+            ]
+    except (StoreError, PeeweeException, OSError):  # the writer will say what is wrong with it
         return []
-    try:
-        return [
-            (row["host"], row["scope"], from_iso(row["expires_at"]) if row["expires_at"] else None)
-            for row in refusals(reader)
-        ]
-    finally:
-        reader.close()

@@ -44,7 +44,7 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
         tap = _chained(tap, other)
 
     def first(chunk: bytes) -> bytes | Iterable[bytes]:
-        if known.first_chunk_at is None:
+        if known.first_chunk_at is None and chunk:
             known.first_chunk_at = time.monotonic()
         if response.stream is first:  # else an addon after us has put its own callable around it: that must stay
             response.stream = tap

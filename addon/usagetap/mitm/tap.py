@@ -261,12 +261,17 @@ class Tap:
         conclude(record, seen, end, known.credential, told)
         record.stripped = known.stripper is not None and known.stripper.stripped > 0
         keep_whole(flow, known)
+        self._hand_over(flow, known)
+        known.forget()
+
+    def _hand_over(self, flow: http.HTTPFlow, known: Exchange) -> None:
+        """Give an ended record to the writer, and to whoever asks what an abort cost."""
+        record, request = known.record, known.request
         if known.dialect is UNKNOWN and record.usage_raw is None:
             return
         here = recording.current()
         here.put(record, estimates.finish_with(known.passed) if known.passed else None)
         if here.resolver is not None and known.live:
-            request = known.request
             here.resolver.resolve(record, known.credential, request.host, request.port, flow.request.scheme)
 
     @fail_open
@@ -319,6 +324,8 @@ def _dialect(request: Request, settings: options.Settings) -> Dialect | None:
 def _streams(flow: http.HTTPFlow, known: Exchange) -> bool:
     """Whether the body streams; a plain JSON answer is left to mitmproxy's own buffering, and an error too."""
     assert flow.response is not None
+    if known.record.injected and flow.response.status_code in (400, 422):
+        return False  # it may be a refusal of our edit, to be answered by a second try
     kind = flow.response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.endswith(("event-stream", "eventstream", "ndjson", "stream+json", "jsonl")):
         return True
