@@ -39,6 +39,7 @@ class Mitmdump:
         scripts: Sequence[Path] = (USAGE,),
         environment: dict[str, str] | None = None,
         arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
         **options: object,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ class Mitmdump:
         settings: dict[str, object] = {"confdir": folder / "conf", "flow_detail": 0, "ssl_insecure": "true"}
         if USAGE in scripts:
             settings["usage_db"] = self.db
-        command = [sys.executable, "-c", self.program]
+        command = [*prefix, sys.executable, "-c", self.program]
         for script in scripts:
             command += ["-s", str(script)]
         for mode, port in zip(modes, free_ports(len(modes)), strict=True):

@@ -13,12 +13,13 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mitmproxy import exceptions
-from peewee import Database
+from peewee import Database, PeeweeException
 
 from usagetap.headline import headline
 from usagetap.mitm.options import Settings
@@ -194,8 +195,6 @@ def _read_prices(path: str) -> Any:
 
 def _known_refusals(db: str) -> Iterable[tuple[str, str, float | None]]:
     """What table `refusals` says at the start; nothing where there is no table yet."""
-    from peewee import PeeweeException
-
     from usagetap.store.database import StoreError
     from usagetap.store.queries import open_reader, refusals
     from usagetap.store.rows import from_iso
