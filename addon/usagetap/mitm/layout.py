@@ -105,7 +105,8 @@ def _cost(told: Mapping[str, Any]) -> str:
 
 def ending(told: Mapping[str, Any]) -> str:
     """How it ended."""
-    words = [told.get("status"), told.get("end_reason"), *filter(None, told.get("finish_reasons") or ())]
+    reasons = told.get("finish_reasons")
+    words = [told.get("status"), told.get("end_reason"), *(reasons if isinstance(reasons, list) else ())]
     lines = [" · ".join(clean(word).replace("_", " ") for word in words if word)]
     if told.get("error_message"):
         lines.append(f"{clean(told.get('error_type') or 'error')}: {clean(told['error_message'])}")

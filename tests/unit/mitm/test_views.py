@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import contentviews, http
+from mitmproxy.test import taddons, tflow, tutils
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
+from wsproto.frame_protocol import Opcode
+
+from usagetap.mitm import told
+from usagetap.mitm.views import LLM, LLMFrames, Views
+
+ASKED = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+STREAM = b"".join(
+    b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": word}}]}).encode() + b"\n\n"
+    for word in ("Hel", "lo")
+)
+
+
+def flow_of(body: bytes, path: str = "/v1/chat/completions", **headers: str) -> http.HTTPFlow:
+    request = tutils.treq(method=b"POST", path=path.encode(), content=json.dumps(ASKED).encode())
+    response = tutils.tresp(content=b"", headers=http.Headers(**({"content_type": "text/event-stream"} | headers)))
+    response.raw_content = body
+    return tflow.tflow(req=request, resp=response)
+
+
+def shown(flow: http.HTTPFlow, message: Any = None, view: str = "auto") -> contentviews.ContentviewResult:
+    with taddons.context(Views()) as context:
+        context.configure(context.master.addons.get("views"))
+        return contentviews.prettify_message(message or flow.response, flow, view)
+
+
+def test_it_chooses_itself_for_answers_and_requests() -> None:
+    flow = flow_of(STREAM)
+    assert shown(flow).view_name == shown(flow, flow.request).view_name == "LLM"
+    assert "Hello" in shown(flow).text
+    assert "── user" in shown(flow, flow.request).text
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/models", "/v1/completed"])
+def test_it_leaves_other_traffic_alone(path: str) -> None:
+    flow = flow_of(b'{"a": 1}', path, content_type="application/json")
+    assert shown(flow).view_name == "JSON"
+
+
+def test_a_body_that_is_no_text_is_left_to_others() -> None:
+    flow = flow_of(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "/v1/audio/speech", content_type="audio/mpeg")
+    assert shown(flow).view_name != "LLM"
+
+
+def test_the_numbers_come_from_the_flow() -> None:
+    flow = flow_of(STREAM)
+    flow.metadata[told.KEY] = {"headline": "1→2 · $0.01 · m", "status": "aborted", "body_cut": True, "usage": {}}
+    text = shown(flow).text
+    assert text.startswith("1→2 · $0.01 · m")
+    assert "── How it ended" in text
+    assert f"only the first {len(STREAM)} bytes were kept" in text
+
+
+def test_frames_on_demand_only() -> None:
+    result = shown(flow_of(STREAM + b"data: [DONE]\n\n"), view="llm frames")
+    assert result.view_name == LLMFrames.name
+    assert result.text.count(" bytes\n") == 3
+    assert "[DONE]" in result.text
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
+def test_an_encoded_body_whose_end_is_missing_is_shown_as_far_as_it_goes(coding: str) -> None:
+    brotli = pytest.importorskip("brotli") if coding == "br" else None
+    body = STREAM + b"".join(b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n' % number for number in range(9000))
+    encoded = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli and brotli.compress}[coding](body)
+    text = shown(flow_of(encoded[: len(encoded) // 2], content_encoding=coding)).text
+    assert "Hello01234" in text
+
+
+def test_errors_and_unknown_shapes_are_shown_too() -> None:
+    error = b'{"error": {"type": "rate_limit_error", "message": "slow down"}}'
+    assert "rate_limit_error: slow down" in shown(flow_of(error, content_type="application/json")).text
+    assert '"surprise": 1' in shown(flow_of(b'{"surprise": 1}', content_type="application/json")).text
+
+
+def test_control_characters_do_not_reach_the_screen() -> None:
+    flow = flow_of(b'data: {"choices":[{"delta":{"content":"a\\u001b[2Jb"}}]}\n\n')
+    assert "\x1b" not in shown(flow).text
+
+
+def message(payload: dict[str, Any]) -> str:
+    flow = flow_of(b"", "/v1/responses")
+    flow.websocket = WebSocketData()
+    flow.metadata[told.KEY] = {"headline": "x"}
+    flow.websocket.messages = [WebSocketMessage(Opcode.TEXT, False, json.dumps(payload).encode())]
+    result = shown(flow, flow.websocket.messages[0])
+    assert result.view_name == "LLM"
+    return result.text
+
+
+def test_messages_of_a_websocket() -> None:
+    assert message({"type": "response.output_text.delta", "delta": "Hel"}) == "response.output_text.delta  Hel"
+    item = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
+    done = message({"type": "response.completed", "response": {"status": "completed", "output": [item]}})
+    assert done.startswith("response.completed")
+    assert "── Answer" in done
+    assert message({"type": "session.created", "session": {"id": "s"}}).startswith('session.created\n{\n  "type"')
+
+
+@given(st.binary(max_size=200), st.sampled_from(["text/event-stream", "application/json", ""]))
+def test_any_body_has_a_view(body: bytes, kind: str) -> None:
+    flow = flow_of(body, content_type=kind)
+    metadata = contentviews.Metadata(flow=flow, http_message=flow.response)
+    LLM().render_priority(body, metadata)
+    assert isinstance(LLM().prettify(body, metadata), str)
+    assert isinstance(LLMFrames().prettify(body, metadata), str)
