@@ -1,1 +1,1 @@
-"""No prompt, completion, credential or query secret in anything that the addon writes."""
+"""No prompt, completion, credential or query secret in anything that the addon writes. (Being written by proofs-4.)"""
