@@ -39,30 +39,38 @@ class _Zlib:
         self._raw_allowed = raw_allowed
         self._head = b""
         self._inflate: Any = None
-        self._plain = False
+        self._members = 0
+        self._plain = self._over = False
 
     def feed(self, encoded: bytes) -> Iterator[bytes]:
-        if self._inflate is None:
-            self._head += encoded
-            if len(self._head) < 2:
-                return
-            encoded, self._head = self._head, b""
-            self._begin(encoded)
         if self._plain:
             yield encoded
             return
-        while encoded:
-            yield self._inflate.decompress(encoded, PIECE)
+        encoded, self._head = self._head + encoded, b""
+        full = False
+        while (encoded or full) and not self._over:
+            if self._inflate is None:
+                if len(encoded) < 2:
+                    self._head = encoded
+                    return
+                self._begin(encoded)
+                if self._plain:
+                    yield encoded
+                    return
+                continue
+            piece = self._inflate.decompress(encoded, PIECE)
+            full = len(piece) >= PIECE  # then zlib may hold more, although it has taken in all that it was given
             encoded = self._inflate.unconsumed_tail
             if self._inflate.eof:
-                encoded = self._inflate.unused_data
-                if not encoded.startswith(b"\x1f\x8b"):  # padding after the last member is not ours to judge
-                    return
-                self._inflate = zlib.decompressobj(47)
+                encoded, full, self._inflate = self._inflate.unused_data, False, None
+            yield piece
 
     def _begin(self, head: bytes) -> None:
         first = int.from_bytes(head[:2], "big")
-        if first == 0x1F8B or (head[0] & 15 == 8 and first % 31 == 0):
+        self._members += 1
+        if self._members > 1 and first != 0x1F8B:
+            self._over = True  # padding after the last member is not ours to judge
+        elif first == 0x1F8B or (head[0] & 15 == 8 and first % 31 == 0):
             self._inflate = zlib.decompressobj(47)
         else:  # "deflate" is zlib by the standard and raw by habit; "gzip" without its magic is a plain body
             self._plain = not self._raw_allowed
@@ -72,8 +80,13 @@ class _Zlib:
 class _Brotli:
     def __init__(self) -> None:
         self._decompressor = brotli.Decompressor()
+        self._bounded = hasattr(self._decompressor, "can_accept_more_data")
 
     def feed(self, encoded: bytes) -> Iterator[bytes]:
+        if not self._bounded:  # brotli up to 1.1 (mitmproxy 12.1) has no output limit: small slices are the next best
+            for start in range(0, len(encoded), 16):
+                yield self._decompressor.process(encoded[start : start + 16])
+            return
         yield self._decompressor.process(encoded, output_buffer_limit=PIECE)
         while not self._decompressor.can_accept_more_data():
             yield self._decompressor.process(b"", output_buffer_limit=PIECE)
@@ -106,9 +119,9 @@ class _Zstandard:
         self._decompressor = module.ZstdDecompressor().decompressobj(read_across_frames=True)
 
     def feed(self, encoded: bytes) -> Iterator[bytes]:
-        # decompressobj has no output limit: small slices bound what one call can make (a zstd block is at most 128 KiB)
-        for start in range(0, len(encoded), 1024):
-            yield self._decompressor.decompress(encoded[start : start + 1024])
+        # decompressobj has no output limit: small slices bound what one call can make (four bytes can be a block of 128 KiB)
+        for start in range(0, len(encoded), 256):
+            yield self._decompressor.decompress(encoded[start : start + 256])
 
 
 def _zstd() -> Stage:
@@ -135,11 +148,20 @@ def codings(header: str | None) -> list[str]:
     return [name for name in names if name and name != "identity"]
 
 
-def sniff(head: bytes) -> list[str]:
-    """The coding that undeclared bytes give away by their magic number (cc-switch #3901: zstd without a header)."""
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return ["zstd"]
-    return ["gzip"] if head.startswith(b"\x1f\x8b\x08") else []
+_MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b\x08": "gzip"}
+
+
+def sniff(head: bytes) -> list[str] | None:
+    """The coding that undeclared bytes give away by their magic number (cc-switch #3901: zstd without a header).
+
+    `None` for a beginning too short to tell.
+    """
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            return [name]
+        if magic.startswith(head):
+            return None
+    return []
 
 
 class Decoder:

@@ -248,10 +248,10 @@ class Reader:
     def _begin(self, chunk: bytes) -> None:
         """First bytes: which codings, by header, else by magic number."""
         self._head += chunk
-        if len(self._head) < 4 and not self._codings and b"\x1f\x8b\x08".startswith(self._head[:3]):
+        names = self._codings or sniff(self._head)
+        if names is None:
             return
         chunk, self._head = self._head, b""
-        names = self._codings or sniff(chunk)
         try:
             self._decoder = Decoder(names) if names else None
         except DecodeError as error:
