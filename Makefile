@@ -57,7 +57,7 @@ golden: $(VENV)/.installed-dev ## write captures/**/expected.json again; read th
 	PYTHONPATH=addon $(BIN)/python -m tests.golden.regenerate $(ARGS)
 
 screenshots: $(VENV)/.installed-dev ## pictures of the dashboard for the docs
-	PYTHONPATH=addon $(BIN)/python -m tests.docs.screenshots $(ARGS)
+	PYTHONPATH=addon $(BIN)/python -m bench.screenshots $(ARGS)
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) out dist build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -33,7 +33,8 @@ def plural(count: int, word: str, words: str | None = None) -> str:
 def costs(amounts: dict[str, Decimal], mark: str = "", nothing: str = "–", digits: int | None = None) -> str:
     """Sums of money, dollars first: `$12.34 + 12 sats`; all with as many digits behind the point, if they are given."""
     ordered = sorted(amounts.items(), key=lambda item: (item[0] != "USD", item[0]))
-    return " + ".join(mark + money(amount, currency, digits=digits) for currency, amount in ordered) or nothing
+    shown = (money(amount, currency, digits=digits) for currency, amount in ordered)
+    return " + ".join(text if text.startswith("<") else mark + text for text in shown) or nothing
 
 
 def digits_of(lines: Iterable[Totals]) -> int:
