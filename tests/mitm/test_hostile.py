@@ -18,7 +18,7 @@ from tests.proxy import Mitmdump, errors_in, running_mitmdump
 
 MIB = 1 << 20
 ROOM = 100 * MIB
-"""What one hostile stream may add: an unfinished frame of 16 MiB in a few copies, and what sockets and allocator keep."""
+"""What one hostile stream may add: an unfinished frame of 16 MiB in a few copies, and what the allocator keeps."""
 
 FRAME = b'data: {"id":"r","model":"m","choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n'
 FINISH = b'data: {"id":"r","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'

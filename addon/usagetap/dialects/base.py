@@ -159,9 +159,25 @@ def _word(value: Any) -> str | None:
     return str(value)[:100] if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
+_ECHOES = frozenset({"input", "ctx", "body"})
+"""Where validators (pydantic behind FastAPI, vLLM, Mistral) repeat what they were sent: prompts, not ours to keep."""
+_ECHO = re.compile(r"""['"](?:input|ctx|body)['"]\s*:.*""", re.DOTALL)
+
+
 def _sentence(value: Any) -> str | None:
-    """The message cut at 500 characters (contract.md), whatever its shape."""
-    return None if value is None else str(value)[:500]
+    """The message cut at 500 characters (contract.md), whatever its shape, without what it repeats of the request."""
+    if value is None:
+        return None
+    return _ECHO.sub("…", value if isinstance(value, str) else str(_without_echo(value)))[:500]
+
+
+def _without_echo(value: Any, depth: int = 5) -> Any:
+    if isinstance(value, dict):
+        kept = ((name, inner) for name, inner in value.items() if name not in _ECHOES)
+        return {name: _without_echo(inner, depth - 1) for name, inner in kept} if depth else {}
+    if isinstance(value, list):
+        return [_without_echo(inner, depth - 1) for inner in value[:20]] if depth else []
+    return value
 
 
 def details(usage: Json, *names: str) -> Json:

@@ -36,7 +36,7 @@ class Exchange:
     streamed: bool = False
     """The request was gathered in its stream: its `request` hook has nothing to do."""
     credential: str | None = None
-    """The client's key, in memory only: to keep it out of error texts, and for `usage_resolve`."""
+    """The client's key, in memory only, for `usage_resolve`."""
     original: bytes | None = None
     """The request body as the client sent it, kept until it is clear that our edit was not refused."""
     accept_encoding: str | None = None

@@ -16,6 +16,10 @@ BODY_LIMIT = 64 << 20
 """Bytes of a decoded request body that are looked at: a prompt with images has some 20 MiB, and
 providers refuse more."""
 
+_SECRET = re.compile(r"key|token|auth|secret|sig|cookie|credential|websocket-protocol", re.IGNORECASE)
+"""In the names of the headers and query parameters whose values are nobody's business."""
+_SEPARATOR = re.compile(r"[\s,;=]+|openai-insecure-api-key\.")  # browsers send their key as a WebSocket subprotocol
+
 _FORM_FIELD = re.compile(rb'name="(model|stream)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
 
 
@@ -82,6 +86,19 @@ def credential_of(request: Request) -> str | None:
         if value:
             return value.strip()
     return None
+
+
+def masked(message: str, request: Request) -> str:
+    """`message` without the request's credentials: some providers repeat a key in an error's text."""
+    for secret in _secrets_of(request):
+        message = message.replace(secret, "***")
+    return message
+
+
+def _secrets_of(request: Request) -> list[str]:
+    values = [value for name, value in (*request.query.items(), *request.headers.items()) if _SECRET.search(name)]
+    words = {word for value in values for word in _SEPARATOR.split(value) if len(word) >= 12}
+    return sorted(words, key=len, reverse=True)
 
 
 def tag_of(value: str | None) -> str | None:

@@ -8,7 +8,7 @@ from mitmproxy import http
 
 from usagetap.ending import End, end_reason, usage_quality
 from usagetap.mitm.edits import Edit
-from usagetap.mitm.incoming import credential_of, tag_of
+from usagetap.mitm.incoming import credential_of, masked, tag_of
 from usagetap.mitm.recording import Recording
 from usagetap.model import STATUS_OF_END, Observation, Record, Request
 from usagetap.providers import provider
@@ -77,18 +77,18 @@ def take_read(record: Record, reader: Reader) -> None:
     record.truncated = reader.truncated
 
 
-def conclude(record: Record, seen: Observation, end: End, credential: str | None, message: str | None) -> None:
+def conclude(record: Record, seen: Observation, end: End, request: Request, message: str | None) -> None:
     """Decide how the response ended. `message` is mitmproxy's, for ends that the payload says nothing about.
 
-    Some providers repeat the key in an error's text: the credential never gets into a row.
+    The request's credentials never get into a row, though some providers repeat a key in an error's text.
     """
     record.end_reason = end_reason(seen, end)
     record.usage_quality = usage_quality(seen, record.end_reason)
     record.status = STATUS_OF_END[record.end_reason]
     if record.error_type is None and record.status == "error" and message:
         record.error_type, record.error_message = record.end_reason, message[:500]
-    if credential and record.error_message:
-        record.error_message = record.error_message.replace(credential, "***")
+    if record.error_message:
+        record.error_message = masked(record.error_message, request)
 
 
 def timed(record: Record, elapsed: float, first_chunk: float | None) -> None:

@@ -22,7 +22,7 @@ from usagetap.mitm import edits, estimates, exchange, options, recording, retry
 from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.guard import fail_open, report
 from usagetap.mitm.idle import cut_upstream, idle
-from usagetap.mitm.incoming import credential_of, plain_body, request_of
+from usagetap.mitm.incoming import credential_of, masked, plain_body, request_of
 from usagetap.mitm.rows import conclude, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
 from usagetap.mitm.who import cut_of, killed, watch_timeout
@@ -258,7 +258,7 @@ class Tap:
                 readable=not (reader.truncated or reader.opaque),
             )
         told = flow.error.msg if flow.error and cut != "idle" else None  # mitmproxy blames the client then
-        conclude(record, seen, end, known.credential, told)
+        conclude(record, seen, end, known.request, told)
         record.stripped = known.stripper is not None and known.stripper.stripped > 0
         keep_whole(flow, known)
         self._hand_over(flow, known)
@@ -286,7 +286,7 @@ class Tap:
         known.reader.finish(complete=True)
         here = recording.current()
         host, scope, expires = here.refusals.add(known.request)
-        reason = known.reader.seen.error_message
+        reason = masked(known.reader.seen.error_message or "", known.request) or None
         here.writer.put_refusal(host, scope, refused_at=time.time(), expires_at=expires, reason=reason)
         log.warning("usage: %s refuses stream_options: left alone from now on (`usagetap refusals`)", host)
         return True

@@ -12,7 +12,7 @@ from mitmproxy.websocket import WebSocketMessage
 from usagetap.ending import Cut, End
 from usagetap.mitm import recording
 from usagetap.mitm.guard import fail_open
-from usagetap.mitm.incoming import credential_of, request_of
+from usagetap.mitm.incoming import request_of
 from usagetap.mitm.rows import conclude, open_row, take_seen, timed
 from usagetap.model import Record, Request
 from usagetap.rewrite import Untouchable, strip_model_prefix
@@ -37,7 +37,6 @@ class Socket:
 
     request: Request
     turns: Turns
-    credential: str | None
     rows: dict[Turn, Open] = field(default_factory=dict)
     messages: int = 0
     ended: bool = False
@@ -58,7 +57,7 @@ class Sockets:
             return
         turns = turns_for(request, frame_limit=here.settings.frame_limit)
         if turns is not None:
-            _sockets[flow] = Socket(request, turns, credential_of(request))
+            _sockets[flow] = Socket(request, turns)
 
     @fail_open
     def websocket_message(self, flow: http.HTTPFlow) -> None:
@@ -136,7 +135,7 @@ class Sockets:
         record.frames, record.chunks, record.body_bytes = turn.frames, turn.frames, turn.body_bytes
         record.truncated = turn.truncated
         end = End(cut=cut, http_status=101, transport="websocket", finish_ends=False, readable=not turn.truncated)
-        conclude(record, turn.seen, end, socket.credential, flow.error.msg if flow.error else None)
+        conclude(record, turn.seen, end, socket.request, flow.error.msg if flow.error else None)
         recording.current().put(record)
 
     def _rename_model(self, message: WebSocketMessage) -> None:
