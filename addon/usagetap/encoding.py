@@ -119,7 +119,7 @@ class _Zstandard:
         self._decompressor = module.ZstdDecompressor().decompressobj(read_across_frames=True)
 
     def feed(self, encoded: bytes) -> Iterator[bytes]:
-        # decompressobj has no output limit: small slices bound what one call can make (four bytes can be a block of 128 KiB)
+        # decompressobj has no output limit: small slices bound what one call can make (four bytes may be a 128 KiB block)
         for start in range(0, len(encoded), 256):
             yield self._decompressor.decompress(encoded[start : start + 256])
 

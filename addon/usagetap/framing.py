@@ -15,6 +15,7 @@ from typing import Protocol
 # a frame ends with an empty line. CRLF is one line end, never two.
 BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_CR = 0x0D
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -72,12 +73,12 @@ class Sse:
         """
         self._carriage = self._carriage or chunk.find(b"\r") >= 0
         end = self._end_with_cr(chunk, at) if self._carriage else self._end(chunk, at)
-        if end is None:
+        if end is None or (end == len(chunk) and end > at and chunk[-1] == _CR):  # an LF may belong to it
             self._hold(chunk[at:])
             return b"", len(chunk)
         frame = bytes(self._held) + chunk[at:end] if self._held else chunk[at:end]
-        if self._skipping:
-            frame, self._skipping = b"", False
+        if self._skipping or len(frame) > self._limit:
+            frame, self._skipping, self.oversized = b"", False, True
         self._held.clear()
         return frame, end
 
@@ -106,7 +107,7 @@ class Sse:
             del self._held[:-3]
 
     def payload(self, frame: bytes) -> bytes | None:
-        if frame.startswith(b"data: ") and frame.find(b"\n") == len(frame) - 2 and frame.endswith(b"\n\n"):
+        if frame.startswith(b"data: ") and frame.find(b"\n") == len(frame) - 2 and frame.find(b"\r") < 0:
             return frame[6:-2]  # the usual frame: one line
         lines = []
         for line in _LINE_END.split(frame.removeprefix(_BOM)):
@@ -158,7 +159,8 @@ class Ndjson:
             del lines[0]  # the end of the line that was too long
         self._held.clear()
         self._hold(chunk[end + 1 :])
-        return [line for line in lines if line.strip()]
+        self.oversized = self.oversized or any(len(line) > self._limit for line in lines)
+        return [line for line in lines if len(line) <= self._limit and line.strip()]
 
     def finish(self) -> list[bytes]:
         rest, self._held = bytes(self._held), bytearray()
@@ -241,8 +243,11 @@ class JsonArray:
         else:
             self._depth -= 1
             if self._depth == 1 and self._start >= 0:
-                frames.append(bytes(self._held[self._start : at + 1]))
-                self._start = -1
+                frame, self._start = bytes(self._held[self._start : at + 1]), -1
+                if len(frame) > self._limit:
+                    self.oversized = True
+                else:
+                    frames.append(frame)
 
     def _drop_seen(self) -> None:
         """Forget what no frame needs; an element over the limit is forgotten and passed over."""

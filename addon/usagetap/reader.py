@@ -10,6 +10,7 @@ Memory per stream is bounded: one unfinished frame (`frame_limit`), one held fra
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -194,7 +195,7 @@ class Reader:
         if self._framing is not None and self.broken is None:
             self.peek()  # what is left may be half a frame: it must not replace the whole one that is held
             for frame in self._framing.finish():
-                self._read_frame(frame)
+                self._read_event(frame) if self._sse else self._read_frame(frame)
         self.peek()
         if complete and self.transport == "json" and self.seen.usage_raw is not None:
             self.seen.usage_final = True
@@ -202,6 +203,7 @@ class Reader:
 
     def peek(self) -> Observation:
         """What is known by now, a held usage frame included; for those who watch a stream while it runs."""
+        self._settle()
         if self._latest is not None:
             frame, self._latest = self._latest, None
             self._observe(frame)
@@ -278,17 +280,17 @@ class Reader:
     # -- states of the plain text: framing unknown, SSE, any other
 
     def _undecided(self, chunk: bytes) -> None:
-        self._head += chunk
-        if len(self._head.lstrip(_BLANK)) < _LONGEST_START and len(self._head) < HEAD_LIMIT:
+        # any number of blank bytes may precede a body: OpenRouter and DeepSeek keep a connection alive with them
+        self._head = (self._head + chunk).lstrip(_BLANK)
+        if len(self._head) < _LONGEST_START:
             return
         chunk, self._head = self._head, b""
         self._choose(chunk)(chunk)
 
     def _choose(self, head: bytes) -> Callable[[bytes], None]:
         """Settle the framing by Content-Type and first bytes; returns the state that reads from now on."""
-        start = head.lstrip(_BLANK)
-        self.transport = transport = self._transport(start)
-        if transport == "json" and self._http_status < 400 and not start.startswith((b"{", b"[", b'"')):
+        self.transport = transport = self._transport(head)
+        if transport == "json" and self._http_status < 400 and not head.startswith((b"{", b"[", b'"')):
             self.opaque = True
             self._plain = self._ignore
         elif transport == "sse":
@@ -345,9 +347,11 @@ class Reader:
     # -- frames
 
     def _read_event(self, frame: bytes) -> None:
-        """An SSE frame that is not of a known shape; comments and blank lines are none."""
-        if frame[0] in b":\r\n" and b"\ndata" not in frame and b"\rdata" not in frame:
-            return
+        """An SSE frame that `past` has not passed over; comments and blank lines are none."""
+        if nothing := _NO_FIELDS.match(frame):
+            frame = frame[nothing.end() :]
+            if not frame:
+                return
         if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
             self._frames += 1
             self._latest = self._latest if self._skim.held is None else frame
@@ -402,7 +406,10 @@ def _none() -> tuple[int, int, bytes | None]:
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_DONE_TAIL = 16
+_DONE_TAIL = 64
+"""Bytes at the end of a frame in which `[DONE]` is looked for: an `id` or a comment may stand behind it."""
+# comments and blank lines before an event
+_NO_FIELDS = re.compile(rb"(?::[^\r\n]*+|[\r\n])++")
 _FRAMINGS: dict[Transport, Callable[[int], Framing]] = {
     "json": Document,
     "ndjson": Ndjson,

@@ -55,12 +55,21 @@ class Shape(NamedTuple):
     """Whether its frames carry usage: the last one is to be read."""
 
     def fits(self, joined: bytes, chunks: int) -> bool:
-        """Whether each of `chunks` chunks, all of which begin with `head`, is one whole frame (only where `lines`).
+        """Whether each of `chunks` chunks, all of which begin with `head`, is one whole frame (only where `lines`)."""
+        return joined.endswith(self.tail) and self.alone(joined, 0, len(joined)) == chunks
 
-        Each has at least that many line ends if it is whole, and a cut one can only be the last: the next would not
-        begin with `head`. So if they are as many as there should be, and the last one ends a frame, all are single.
+    def alone(self, text: bytes, at: int, end: int) -> int:
+        """How many frames `text[at:end]`, which begins with `head` and ends with `tail`, is, if all are of this shape;
+        else 0.
+
+        Wherever `tail` and `head` meet, a frame ends and another begins. Line ends beyond those in `head` and `tail`
+        would be another frame's, or a lone CR.
         """
-        return joined.count(b"\n") == self.lines * chunks and joined.endswith(self.tail)
+        frames = text.count(self.tail + self.head, at, end) + 1
+        line_ends = frames * self.lines
+        whole = text.count(b"\n", at, end) == line_ends
+        carriages = line_ends if self.tail_length == len(b"\r\n\r\n") else 0
+        return frames if whole and text.count(b"\r", at, end) == carriages else 0
 
 
 def _shape(
@@ -218,18 +227,16 @@ def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int, int]:
 
 def _run_named(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
     """The same where the head is proof enough: all frames to the last blank line at once, else one by one."""
-    head, lines = shape.head, shape.lines
     last = chunk.rfind(shape.tail, at)
     end = last + shape.tail_length
-    if last < 0 or not chunk.startswith(head, at):
+    if last < 0 or not chunk.startswith(shape.head, at):
         return at, 0
-    heads = chunk.count(head, at, end)
-    if chunk.count(b"\n", at, end) == heads * lines:
-        return end, heads
+    if frames := shape.alone(chunk, at, end):
+        return end, frames
     passed = 0
-    while chunk.startswith(head, at):
+    while chunk.startswith(shape.head, at):
         end = chunk.find(shape.stop, at + shape.head_length)
-        if end < 0 or not chunk.startswith(shape.tail, end):
+        if end < 0 or not chunk.startswith(shape.tail, end) or chunk.find(b"\r", at, end) >= 0:
             break
         at = end + shape.tail_length
         passed += 1

@@ -1,7 +1,9 @@
-"""Compressed in any split equals plain; cut short, what was complete is kept; a bomb is not expanded beyond the limit."""
+"""Compressed in any split equals plain; cut short, what was complete is kept; a bomb is not expanded beyond the
+limit."""
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable
 
@@ -136,11 +138,9 @@ def test_what_compresses_well_is_no_bomb() -> None:
 @settings(SLOW, max_examples=300)
 def test_any_bytes_are_decoded_or_refused(garbage: bytes, wish: Wish, names: list[str]) -> None:
     decoder = Decoder(names)
-    try:
+    with contextlib.suppress(DecodeError):
         for chunk in split(garbage, wish):
             assert all(piece or not chunk for piece in decoder.feed(chunk))
-    except DecodeError as error:
-        assert str(error)
 
 
 @given(st.sampled_from(["gzip", "zstd", "br", None]), st.lists(st.integers(0, 40), max_size=6))

@@ -28,4 +28,6 @@ def test_any_split_gives_the_same_events(events: list[str], line_end: str, cuts:
     sse = Sse(1 << 20)
     frames = [frame for start, end in pairwise(edges) for frame in sse.feed(body[start:end])] + sse.finish()
     whole = Sse(1 << 20)
-    assert [sse.payload(frame) for frame in frames] == [whole.payload(frame) for frame in whole.feed(body)]
+    assert [sse.payload(frame) for frame in frames] == [
+        whole.payload(frame) for frame in [*whole.feed(body), *whole.finish()]
+    ]
