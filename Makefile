@@ -39,7 +39,7 @@ arrows: $(VENV)/.installed-dev ## import-linter: who may import whom
 	$(BIN)/lint-imports --no-cache
 
 docs: $(VENV)/.installed-dev ## the README's generated tables are up to date
-	PYTHONPATH=addon $(BIN)/cog --check README.md
+	PYTHONPATH=addon $(BIN)/cog -P --check README.md
 
 fuzz: $(VENV)/.installed-dev ## long random runs
 	$(PYTEST) -m fuzz --timeout=3600 $(ARGS)
