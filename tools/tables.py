@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from usagetap.cli import SUBCOMMANDS
 from usagetap.dialects import DIALECTS, UNKNOWN
-from usagetap.mitm.options import OPTIONS
+from usagetap.mitm.dashboard import Dashboard
+from usagetap.mitm.options import OPTIONS, Option
 from usagetap.model import STATUS_OF_END
 from usagetap.store.schema import UsageRow
 from usagetap.turns import _PROTOCOLS
@@ -39,11 +41,24 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def options() -> None:
-    """Every option with its default."""
+    """Every option with its default: the tap's, and what the other addon objects declare for themselves."""
+    declared = list(OPTIONS)
+    Dashboard().load(_Loader(declared))
     table(
         ("option", "default", "meaning"),
-        ((f"`{o.name}`", f"`{_default(o.default)}`" if _default(o.default) else "", o.help) for o in OPTIONS),
+        ((f"`{o.name}`", f"`{_default(o.default)}`" if _default(o.default) else "", o.help) for o in declared),
     )
+
+
+class _Loader:
+    """Stands in for mitmproxy's, to hear what is declared."""
+
+    def __init__(self, declared: list[Option]) -> None:
+        self._declared = declared
+
+    def add_option(self, name: str, typespec: type, default: Any, help: str) -> None:
+        """Note one option."""
+        self._declared.append(Option(name, typespec, default, help))
 
 
 def columns() -> None:
