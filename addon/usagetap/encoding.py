@@ -53,11 +53,10 @@ class _Zlib:
                 if len(encoded) < 2:
                     self._head = encoded
                     return
-                self._begin(encoded)
-                if self._plain:
-                    yield encoded
-                    return
-                continue
+                if self._begin(encoded):
+                    continue
+                yield encoded
+                return
             piece = self._inflate.decompress(encoded, PIECE)
             full = len(piece) >= PIECE  # then zlib may hold more, although it has taken in all that it was given
             encoded = self._inflate.unconsumed_tail
@@ -65,7 +64,8 @@ class _Zlib:
                 encoded, full, self._inflate = self._inflate.unused_data, False, None
             yield piece
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, head: bytes) -> bool:
+        """Set up the next member; false where there is none to undo."""
         first = int.from_bytes(head[:2], "big")
         self._members += 1
         if self._members > 1 and first != 0x1F8B:
@@ -74,7 +74,8 @@ class _Zlib:
             self._inflate = zlib.decompressobj(47)
         else:  # "deflate" is zlib by the standard and raw by habit; "gzip" without its magic is a plain body
             self._plain = not self._raw_allowed
-            self._inflate = zlib.decompressobj(-15)
+            self._inflate = None if self._plain else zlib.decompressobj(-15)
+        return not self._plain
 
 
 class _Brotli:
@@ -119,7 +120,7 @@ class _Zstandard:
         self._decompressor = module.ZstdDecompressor().decompressobj(read_across_frames=True)
 
     def feed(self, encoded: bytes) -> Iterator[bytes]:
-        # decompressobj has no output limit: small slices bound what one call can make (four bytes may be a 128 KiB block)
+        # decompressobj has no output limit: small slices bound what one call can make (4 bytes may be a 128 KiB block)
         for start in range(0, len(encoded), 256):
             yield self._decompressor.decompress(encoded[start : start + 256])
 

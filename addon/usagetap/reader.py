@@ -348,8 +348,8 @@ class Reader:
 
     def _read_event(self, frame: bytes) -> None:
         """An SSE frame that `past` has not passed over; comments and blank lines are none."""
-        if nothing := _NO_FIELDS.match(frame):
-            frame = frame[nothing.end() :]
+        if blank := _NO_FIELDS.match(frame):
+            frame = frame[blank.end() :]
             if not frame:
                 return
         if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
