@@ -29,6 +29,7 @@ from usagetap.web.zone import machine_zone
 log = logging.getLogger(__name__)
 
 MAGIC_HOST = "usage.it"
+_SITE = "usagetap_site"
 
 
 class Dashboard:
@@ -87,8 +88,11 @@ class Dashboard:
 
 
 def serve_under(app: Any, base: type[RequestHandler], site: Site) -> None:
-    """Add our routes to mitmweb's application; after a reload of the script the new ones stand before the old."""
-    app.add_handlers(r".*", routes(base, site))
+    """Add our routes to mitmweb's application: once, for none is ever taken out; a reloaded script puts its site in."""
+    added = _SITE in app.settings
+    app.settings[_SITE] = site
+    if not added:
+        app.add_handlers(r".*", routes(base, lambda: app.settings[_SITE]))
 
 
 def flow_link(flow_id: str) -> str | None:

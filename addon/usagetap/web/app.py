@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -21,9 +22,9 @@ from .site import ROOT, SECURITY, Answer, Site
 class Pages:
     """What a request class needs to serve a site; mixed into mitmweb's own and into `TokenRequest`."""
 
-    def initialize(self, site: Site) -> None:
+    def initialize(self, site: Callable[[], Site]) -> None:
         """Tornado hands over the route's arguments here."""
-        self._site = site
+        self._site = site()
 
     async def get(self, path: str | None = None) -> None:
         """Answer from the site."""
@@ -45,7 +46,9 @@ def send(request: RequestHandler, answer: Answer) -> None:
         request.write(answer.body)
 
 
-def routes(base: type[RequestHandler], site: Site) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
+def routes(
+    base: type[RequestHandler], site: Callable[[], Site]
+) -> list[tuple[str, type[RequestHandler], dict[str, Any]]]:
     """The routes below `/usage`, for requests of class `base` (which decides who may ask)."""
     page = type("UsagePage", (Pages, base), {})
     return [(rf"{ROOT}(/.*)?", page, {"site": site})]
@@ -115,7 +118,10 @@ def serve(site: Site, port: int = 0) -> tuple[HTTPServer, str]:
     port = listening.getsockname()[1]
     guard = Guard(port)
     app = Application(
-        [(r"/", Root), *routes(TokenRequest, site)], guard=guard, compress_response=True, log_function=lambda _: None
+        [(r"/", Root), *routes(TokenRequest, lambda: site)],
+        guard=guard,
+        compress_response=True,
+        log_function=lambda _: None,
     )
     server = HTTPServer(app)
     server.add_socket(listening)

@@ -74,6 +74,7 @@ class Site:
         self._plotly = find_plotly()
         self._loader = Loader(str(_HERE / "templates"), autoescape="xhtml_escape")
         self._worker = ThreadPoolExecutor(1, "usagetap-web")
+        self._closed = False
         self._running: dict[tuple[str, str, str | None], Future[Answer]] = {}
 
     async def answer(self, path: str = "", query: str = "", etag: str | None = None) -> Answer:
@@ -84,7 +85,10 @@ class Site:
         key = (path, query, etag)
         future = self._running.get(key)
         if future is None:
-            future = self._running[key] = self._worker.submit(self.respond, path, query, etag)
+            try:
+                future = self._running[key] = self._worker.submit(self.respond, path, query, etag)
+            except RuntimeError:  # closed: the proxy stops, or has reloaded the script
+                return self._message(503, "The proxy is stopping", "Load the page again once it is back.")
             future.add_done_callback(lambda _: self._running.pop(key, None))
         done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=PATIENCE if path in ("", "/") else None)
         return future.result() if done else self._busy(query)
@@ -100,7 +104,10 @@ class Site:
             return self._message(503, "The database cannot be read", f"{what_failed(error).rstrip('.')}.")
 
     def close(self) -> None:
-        """Stop what is running and let the database go; does not wait."""
+        """Stop what is running and let the database go, any number of times; does not wait."""
+        if self._closed:
+            return
+        self._closed = True
         for waiting in list(self._running.values()):
             waiting.cancel()
         self._board.interrupt()

@@ -10,6 +10,7 @@ import pytest
 from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.test import tflow, tutils
+from tornado.web import Application, RequestHandler
 
 from usagetap.mitm import dashboard
 from usagetap.mitm.dashboard import flow_link, is_magic, is_this_machine, magic
@@ -113,6 +114,21 @@ def test_a_flow_that_was_answered_already_is_left_alone() -> None:
 )
 def test_this_machine_s_addresses(address: str, mine: bool) -> None:
     assert is_this_machine(address) is mine
+
+
+def test_a_reload_of_the_script_puts_in_its_own_site(site: Site) -> None:
+    app = Application([])
+    before = len(app.default_router.rules)
+    dashboard.serve_under(app, RequestHandler, "old")  # type: ignore[arg-type]
+    dashboard.serve_under(app, RequestHandler, site)
+    assert len(app.default_router.rules) == before + 1
+    (rule,) = (rule for rule in app.default_router.rules if rule.matcher.__class__.__name__ == "HostMatches")
+    assert rule.target.rules[0].target_kwargs["site"]() is site
+
+
+def test_a_closed_site_says_so(site: Site) -> None:
+    site.close()
+    assert answered(site, flow_to()).status == 503
 
 
 def test_flows_that_mitmweb_has_no_more_are_not_linked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import zlib
 from typing import Any
 
@@ -52,6 +53,39 @@ def test_it_leaves_other_traffic_alone(path: str) -> None:
 def test_a_body_that_is_no_text_is_left_to_others() -> None:
     flow = flow_of(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "/v1/audio/speech", content_type="audio/mpeg")
     assert shown(flow).view_name != "LLM"
+
+
+def event(kind: str, payload: Any) -> bytes:
+    """A message of AWS's event stream."""
+    headers = b"".join(
+        struct.pack("B", len(name)) + name + b"\x07" + struct.pack(">H", len(value)) + value
+        for name, value in ((b":event-type", kind.encode()), (b":message-type", b"event"))
+    )
+    body = json.dumps(payload).encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + body
+    return message + struct.pack(">I", zlib.crc32(message))
+
+
+GEMINI = [{"candidates": [{"content": {"parts": [{"text": word}]}}]} for word in ("Hel", "lo")]
+OLLAMA = [{"message": {"content": word}, "done": False} for word in ("Hel", "lo")]
+BEDROCK = [event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in ("Hel", "lo")]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/v1beta/models/m:streamGenerateContent", "application/json", json.dumps(GEMINI, indent=1).encode()),
+        ("/api/chat", "application/x-ndjson", b"\n".join(json.dumps(each).encode() for each in OLLAMA)),
+        ("/model/m/converse-stream", "application/vnd.amazon.eventstream", b"".join(BEDROCK)),
+        ("/v1/chat/completions", "application/json", b'{"choices": [{"message": {"content": "Hello"}}]}'),
+        ("/v1/chat/completions", "", STREAM),
+    ],
+)
+def test_every_framing_is_read(path: str, kind: str, body: bytes) -> None:
+    result = shown(flow_of(body, path, content_type=kind))
+    assert result.view_name == "LLM"
+    assert "Hello" in result.text.splitlines()
 
 
 def test_the_numbers_come_from_the_flow() -> None:

@@ -43,6 +43,7 @@
     const before = newest(document);
     const fresh = parts(page);
     const mine = parts(document);
+    if (!fresh.size) return; // its sums take longer this time: what is shown stays
     if ([...fresh.keys()].join() !== [...mine.keys()].join()) {
       location.reload();
       return;
@@ -50,6 +51,7 @@
     for (const [name, part] of fresh) {
       const old = mine.get(name);
       if (text(old) === part.innerHTML || occupied(old)) continue;
+      if (part.querySelector("[data-busy]") && !old.querySelector("[data-busy]")) continue;
       const html = part.innerHTML;
       exchange(old, part);
       source.set(part, html);
