@@ -181,9 +181,10 @@ ENCODINGS = (
 @pytest.mark.parametrize("way", [H1, H2, REVERSE], ids=lambda way: way.name)
 def test_raw_bytes_are_the_bytes_upstream_sent(home: House, way: Way, words: str) -> None:
     seen, headers = headers_for(words)
-    create = lambda one: one.chat.completions.with_streaming_response.create  # noqa: E731
-    with client("openai", home, way, "tap") as one, create(one)(**CHAT, **STREAM, extra_headers=headers) as response:
-        received = b"".join(response.http_response.iter_raw())
+    with client("openai", home, way, "tap") as one:
+        streaming = one.chat.completions.with_streaming_response
+        with streaming.create(**CHAT, **STREAM, extra_headers=headers) as response:
+            received = b"".join(response.http_response.iter_raw())
     (exchange,) = home.exchanges(seen.call)
     assert received == bytes(exchange.sent)
     assert ("encoding" in words) == ("content-encoding" in response.headers)

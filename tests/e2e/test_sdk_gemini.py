@@ -74,7 +74,8 @@ def test_a_call_sees_what_it_sees_without_us_and_has_its_row(
     assert masked(tap.items) == masked(bare.items) == masked(strip.items)
     for proxy, seen in (("tap", tap), ("strip", strip)):
         row = home.proxies[proxy].row(seen.tag)
-        expected = {"status": "ok", "end_reason": "complete", "usage_quality": "exact", "dialect": "gemini"}
+        expected: dict[str, Any] = {"status": "ok", "end_reason": "complete", "usage_quality": "exact"}
+        expected |= {"dialect": "gemini"}
         expected |= {"operation": "generate_content", "stream": int(stream), "transport": "sse" if stream else "json"}
         expected |= {"request_model": "gemini-2.5-flash", "response_model": "gemini-2.5-flash", "injected": 0}
         expected |= {} if way.reverse else {"provider": "gcp.gemini"}

@@ -21,7 +21,7 @@ PROXIES = ("bare", "tap")
 TURNS = 100
 
 
-def options(home: House, way: Way, proxy: str, *, deflate: bool) -> dict[str, Any]:
+def options(home: House, way: Way, proxy: str, *, deflate: bool) -> Any:
     """Arguments of websockets' connect: a limit lets the SDK offer permessage-deflate."""
     told: dict[str, Any] = {"max_size": 1 << 22, "compression": "deflate"} if deflate else {}
     if way.reverse:
@@ -73,7 +73,8 @@ async def realtime(home: House, way: Way, proxy: str, turns: int, *, deflate: bo
         seen.add(await line.recv())
         for turn in range(turns):
             said = [{"type": "input_text", "text": f"turn {turn}"}]
-            await line.conversation.item.create(item={"type": "message", "role": "user", "content": said})  # type: ignore[arg-type,typeddict-item]
+            item: Any = {"type": "message", "role": "user", "content": said}
+            await line.conversation.item.create(item=item)
             await line.response.create()
             async for event in line:
                 seen.add(event)
