@@ -44,8 +44,8 @@ docs: $(VENV)/.installed-dev ## the README's generated tables are up to date
 fuzz: $(VENV)/.installed-dev ## long random runs
 	$(PYTEST) -m fuzz --timeout=3600 $(ARGS)
 
-soak: $(VENV)/.installed-dev ## many streams over a longer time
-	$(PYTEST) -m soak --timeout=3600 $(ARGS)
+soak: $(VENV)/.installed-dev ## thousands of flows with random faults through one proxy (ARGS="--flows 2000")
+	PYTHONPATH=addon $(BIN)/python -m bench.soak $(ARGS)
 
 crash: $(VENV)/.installed-dev ## kill -9 a writing process, many times, and count what is left
 	PYTHONPATH=addon $(BIN)/python bench/crash.py $(ARGS)

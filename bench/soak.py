@@ -263,14 +263,12 @@ def report(run: Soak, rows: list[dict[str, Any]], wrong: list[str], memory: list
     for line in [*run.problems[:40], *wrong[:40]]:
         print("  !", line)
     due = sum(flow.rows for flow in run.sent.values())
-    print(
-        f"{len(run.sent)} flows, {len(rows)} rows of {due}, {len(run.problems)} problems, {len(wrong)} failures in the log"
-    )
+    found = f"{len(run.problems)} problems, {len(wrong)} failures in the log"
+    print(f"{len(run.sent)} flows, {len(rows)} rows of {due}, {found}")
     if len(memory) > 1:
         growth = (memory[-1] - memory[0]) / 1024 / (len(run.sent) * (len(memory) - 1) / len(memory))
-        print(
-            f"memory: {memory[0] / 2**20:.1f} MiB warm, {memory[-1] / 2**20:.1f} MiB at the end, {growth:.2f} KiB a flow"
-        )
+        warm, last = (size / 2**20 for size in (memory[0], memory[-1]))
+        print(f"memory: {warm:.1f} MiB after a tenth, {last:.1f} MiB at the end, {growth:.2f} KiB a flow")
     return 1 if run.problems or wrong else 0
 
 
