@@ -35,6 +35,8 @@ def connect(url: str | Path, *, read_only: bool = False, busy_timeout: int = BUS
     url = str(url)
     database = _postgres(url) if is_postgres(url) else _sqlite(sqlite_path(url), read_only, busy_timeout)
     database.connect()
+    if not isinstance(database, SqliteDatabase):  # a statement, not a startup parameter: poolers refuse those
+        database.execute_sql(f"SET lock_timeout = {busy_timeout}")
     return database
 
 
@@ -98,6 +100,6 @@ def what_failed(error: BaseException) -> str:
         return text
     if "not a database" in text or "malformed" in text:
         return f"it is damaged ({text}): move it away, or repair it with `sqlite3 FILE .recover`; it is left as it is"
-    if "locked" in text and isinstance(error, OperationalError):
+    if ("locked" in text or "lock timeout" in text) and isinstance(error, OperationalError):
         return "another process holds its lock"
     return text

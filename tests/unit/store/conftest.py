@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.postgres import Postgres, running_postgres
 
 from usagetap.model import STATUS_OF_END, Record, Usage
 from usagetap.store.instance import new_id
@@ -23,32 +18,10 @@ START = 1_750_000_000.0
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The URL of a real server's database, started for this session in a temporary folder by an unprivileged user."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed (extra `postgres`)")
-    initdb = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
-    if initdb is None:
-        pytest.skip("no PostgreSQL server here: neither `initdb` on PATH nor under /usr/lib/postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="usagetap-pg-"))
-    run: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        run |= {"user": "nobody", "env": {"PATH": os.environ["PATH"]}}
-        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    control = [str(Path(initdb).with_name("pg_ctl")), "-D", "data", "-w", "-l", "log"]
-    subprocess.run(
-        [initdb, "-D", "data", "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"], check=True, **run
-    )
-    subprocess.run(
-        [*control, "-o", f"-p {port} -k {folder} -F -c listen_addresses=127.0.0.1", "start"], check=True, **run
-    )
-    try:
-        yield f"postgresql://tester@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **run)
-        shutil.rmtree(folder)
+def postgres_server() -> Iterator[Postgres]:
+    """A real server, started for this session."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -56,16 +29,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database that does not exist yet (SQLite) or is empty (PostgreSQL)."""
     if request.param == "sqlite":
         return str(tmp_path / "usage.db")
-    return empty_postgres(request.getfixturevalue("postgres_server"))
-
-
-def empty_postgres(server: str) -> str:
-    import psycopg
-
-    name = f"t{new_id()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return server.rsplit("/", 1)[0] + f"/{name}"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.empty()
 
 
 def make_record(number: int = 1, end_reason: str | None = None, **fields: Any) -> Record:
