@@ -138,6 +138,11 @@ def version(db: Database) -> int | str:
     return found
 
 
+def last_id(db: Database) -> int:
+    """The highest id, 0 without any row: about how many rows there are, for nothing."""
+    return int(db.execute_sql("SELECT COALESCE(MAX(id), 0) FROM usage").fetchone()[0])
+
+
 def span(db: Database) -> tuple[datetime, datetime] | None:
     """When the first and the last row started; `None` without any row."""
     # each in a query of its own: SQLite looks up one extreme in an index, but scans for two

@@ -28,6 +28,8 @@ PAGE = 50
 GLANCES = (("Today", 1), ("7 days", 7), ("30 days", 30))
 HASTE = 0.12
 """Seconds after which a page goes without the sums that are still missing."""
+LARGE = 50_000
+"""Rows beyond which the slow sums come one at a time, after the rest of the page."""
 _REMEMBERED = 64
 _SOON = 2.0
 """Seconds that a part holds although rows have changed."""
@@ -37,12 +39,11 @@ _SHARE = 10
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One time at a glance: its totals, the cost of its hours or days, and how long people waited."""
+    """One time at a glance: its totals, and those of its hours or days."""
 
     title: str
     total: Totals
     course: list[Totals]
-    first_chunk: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Scene:
     models: list[Totals] | None
     course: Course | None
     glances: list[Glance] | None
+    waits: list[Spread] | None
+    """Seconds to the first chunk, for each glance."""
     seconds: dict[str | None, Spread] | None
     rates: dict[str | None, Spread] | None
     waste: list[Waste] | None
@@ -74,7 +77,8 @@ class Scene:
     @property
     def whole(self) -> bool:
         """Whether nothing is missing that has yet to be added up."""
-        return None not in (self.rows, self.models, self.course, self.glances, self.seconds, self.rates, self.waste)
+        parts = (self.rows, self.models, self.course, self.glances, self.waits, self.seconds, self.rates, self.waste)
+        return None not in parts
 
 
 @dataclass(slots=True)
@@ -97,21 +101,21 @@ class Board:
         self._stamp = 0
 
     def scene(self, ask: Ask) -> Scene:
-        """The page's content; after `HASTE` what has not been fetched yet is left `None`, for the next time."""
+        """The page's content. What takes long in a large table comes a part at a time, and is `None` until then."""
         db, now = self._connect(), datetime.now(self.zone)
         version, hurry_at = dashboard.version(db), clock.monotonic() + HASTE
+        large, before = dashboard.last_id(db) > LARGE, self._stamp
         wanted, since = ask.wanted, ask.since(now)
         hour = now.replace(minute=0, second=0, microsecond=0)
 
-        def part(name: str, fetch: Callable[[], Any], *by: Hashable) -> Any:
+        def part(name: str, fetch: Callable[[], Any], *by: Hashable, slow: bool = False) -> Any:
             key = (name, hour, ask.filters, *by)
             known = self._parts.get(key)
-            if known is None and clock.monotonic() > hurry_at:
-                return None
-            return self._part(key, known, version, fetch)
+            late = clock.monotonic() > hurry_at or (slow and large and self._stamp != before)
+            return None if known is None and late else self._part(key, known, version, fetch)
 
-        def in_range(name: str, fetch: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
-            return part(name, lambda: fetch(db, *arguments, since=since, filters=wanted, **given), ask.range)
+        def in_range(name: str, fetch: Callable[..., Any], *arguments: Any, slow: bool = True, **given: Any) -> Any:
+            return part(name, lambda: fetch(db, *arguments, since=since, filters=wanted, **given), ask.range, slow=slow)
 
         span = self._part("span", self._parts.get("span"), version, lambda: dashboard.span(db))
         rows = part(
@@ -120,9 +124,10 @@ class Board:
             *(ask.range, ask.before),
         )
         parts = {
-            "models": in_range("models", aggregate, by=("model",)),
+            "models": in_range("models", aggregate, by=("model",), slow=False),
             "course": part("course", lambda: self._course(db, ask, since, span, now), ask.range, ask.by),
             "glances": part("glances", lambda: self._glances(db, ask, now)),
+            "waits": part("waits", lambda: self._waits(db, ask, now), slow=True),
             "seconds": in_range("seconds", dashboard.spreads, "time_to_first_chunk"),
             "rates": in_range("rates", dashboard.spreads, "tokens_per_second"),
             "waste": in_range("waste", queries.waste),
@@ -176,17 +181,19 @@ class Board:
             self._parts.popitem(last=False)
         return part.value
 
+    def _waits(self, db: Database, ask: Ask, now: datetime) -> list[Spread]:
+        since = [datetime.combine(now.date() - timedelta(days=count - 1), time(), now.tzinfo) for _, count in GLANCES]
+        return dashboard.spread_since(db, "time_to_first_chunk", since, ask.wanted)
+
     def _glances(self, db: Database, ask: Ask, now: datetime) -> list[Glance]:
         wide, narrow = Ask(range="30d", filters=ask.filters), Ask(range="today", filters=ask.filters)
         days, hours = self._filled(db, wide, "day", now), self._filled(db, narrow, "hour", now)
-        since = [datetime.combine(now.date() - timedelta(days=count - 1), time(), now.tzinfo) for _, count in GLANCES]
-        waits = dashboard.spread_since(db, "time_to_first_chunk", since, ask.wanted)
         glances = []
-        for (title, count), wait in zip(GLANCES, waits, strict=True):
+        for title, count in GLANCES:
             total = Totals()
             for line in days[-count:]:
                 total.add(line)
-            glances.append(Glance(title, total, hours if count == 1 else days[-count:], wait))
+            glances.append(Glance(title, total, hours if count == 1 else days[-count:]))
         return glances
 
     def _filled(self, db: Database, ask: Ask, unit: PeriodName, now: datetime) -> list[Totals]:

@@ -9,6 +9,7 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .ask import FILTERS, GROUPS, RANGES, STATUSES, Ask, AskError, parse
 from .board import PAGE, Board
 
 ROOT = "/usage"
-PATIENCE = 0.2
+PATIENCE = 0.15
 """Seconds that a page waits for the database; then it says so and asks again."""
 CSV_ROWS = 50_000
 _HERE = Path(__file__).parent
@@ -74,6 +75,7 @@ class Site:
         self._plotly = find_plotly()
         self._loader = Loader(str(_HERE / "templates"), autoescape="xhtml_escape")
         self._worker = ThreadPoolExecutor(1, "usagetap-web")
+        self._worker.submit(self._loader.load, "board.html")  # compiled before anybody asks for it
         self._closed = False
         self._running: dict[tuple[str, str, str | None], Future[Answer]] = {}
 
@@ -138,7 +140,7 @@ class Site:
             ask=ask,
             scene=scene,
             busy=False,
-            cards=[view.card(glance) for glance in scene.glances or ()],
+            cards=list(map(view.card, scene.glances or (), scene.waits or repeat(None))),
             groups=groups,
             shown=groups[:_GROUPS_SHOWN],
             priced=view.currency_of(group.total for group in groups) is not None,

@@ -77,12 +77,10 @@ class Card:
     """x, height and width (in percent) and title of each bar of the cost's (or tokens') course."""
 
 
-def card(glance: Glance) -> Card:
-    """A time at a glance, as text."""
+def card(glance: Glance, wait: Spread | None) -> Card:
+    """A time at a glance, as text; `wait` is `None` while it is still being added up."""
     total = glance.total
     ended = total.requests - total.still_open
-    wait = glance.first_chunk
-    median, slow = wait.quantile(0.5), wait.quantile(0.9)
     return Card(
         title=glance.title,
         cost=costs(total.cost, nothing="unpriced" if total.unpriced else money(Decimal(0))),
@@ -94,10 +92,15 @@ def card(glance: Glance) -> Card:
             ("Cache hits", percent(share(total.cache_read_input_tokens or 0, total.input_tokens or 0))),
             ("Tokens out", "–" if total.output_tokens is None else tokens(total.output_tokens)),
             ("Errors", percent(share(total.errors, ended))),
-            ("First chunk", "–" if median is None else f"{seconds(median)} · p90 {seconds(slow)}"),
+            ("First chunk", "…" if wait is None else first_chunk(wait)),
         ],
         bars=_bars(glance.course),
     )
+
+
+def first_chunk(wait: Spread) -> str:
+    """How long people waited: `320 ms · p90 2.1 s`."""
+    return f"{seconds(wait.quantile(0.5))} · p90 {seconds(wait.quantile(0.9))}" if wait.total else "–"
 
 
 def weight(line: Totals, currency: str | None) -> float:

@@ -81,6 +81,20 @@ def test_in_haste_what_takes_long_is_left_for_the_next_time(
     assert patient.stamp != hurried.stamp
 
 
+def test_in_a_large_table_the_slow_sums_come_one_at_a_time(
+    board: Board, put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put()
+    monkeypatch.setattr(module, "LARGE", 0)
+    monkeypatch.setattr(module, "HASTE", 60.0)
+    known = []
+    while not (scene := board.scene(Ask())).whole:
+        known.append(
+            [part is not None for part in (scene.glances, scene.waits, scene.seconds, scene.rates, scene.waste)]
+        )
+    assert known == [[True, *[True] * count, *[False] * (4 - count)] for count in range(4)]
+
+
 def test_after_a_failure_the_next_question_opens_the_database_again(tmp_path: Path, database: Path) -> None:
     where = tmp_path / "not there yet.db"
     board = Board(lambda: open_reader(where), ZONE)

@@ -30,8 +30,8 @@ def test_costs_are_never_added_over_currencies() -> None:
 
 def test_a_card_says_unpriced_rather_than_zero() -> None:
     nothing, unpriced = Totals(), Totals(requests=2, unpriced=2)
-    assert view.card(Glance("Today", nothing, [], Spread())).cost == "$0.00"
-    card = view.card(Glance("Today", unpriced, [Totals("2025-01-01")], Spread()))
+    assert view.card(Glance("Today", nothing, []), Spread()).cost == "$0.00"
+    card = view.card(Glance("Today", unpriced, [Totals("2025-01-01")]), Spread())
     assert card.cost == "unpriced"
     assert dict(card.facts)["Tokens in"] == "–"
     assert dict(card.facts)["First chunk"] == "–"
@@ -39,7 +39,7 @@ def test_a_card_says_unpriced_rather_than_zero() -> None:
 
 def test_the_share_of_aborted_is_of_those_that_ended() -> None:
     total = Totals(requests=5, still_open=1, aborted=1, input_tokens=100, cache_read_input_tokens=25)
-    facts = dict(view.card(Glance("x", total, [], Spread({0.32: 9, 2.0: 1}))).facts)
+    facts = dict(view.card(Glance("x", total, []), Spread({0.32: 9, 2.0: 1})).facts)
     assert facts["Aborted"] == facts["Cache hits"] == "25 %"
     assert facts["First chunk"] == "320 ms · p90 320 ms"
 

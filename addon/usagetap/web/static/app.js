@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const EVERY = 4000;
-  const WHILE_BUSY = 700;
+  const WHILE_BUSY = 250;
   const button = document.getElementById("live");
   const said = document.getElementById("said");
   let etag = null;
@@ -51,7 +51,7 @@
     for (const [name, part] of fresh) {
       const old = mine.get(name);
       if (text(old) === part.innerHTML || occupied(old)) continue;
-      if (part.querySelector("[data-busy]") && !old.querySelector("[data-busy]")) continue;
+      if (part.querySelector("[data-busy]") && !old.querySelector("[data-busy]")) continue; // and so here
       const html = part.innerHTML;
       exchange(old, part);
       source.set(part, html);

@@ -1,0 +1,79 @@
+"""Time the dashboard's pages on a database of a million rows, of the year that ends now.
+
+    python -m bench.pages [--rows 1000000] [--db FILE] [--keep]
+
+Each page is asked of a fresh process: how long the first answer takes (it may come without its slowest sums), how long
+until every sum is in it, and how long the whole page takes from then on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC
+from pathlib import Path
+
+from bench import million
+from usagetap.store.queries import open_reader
+from usagetap.web.board import Board
+from usagetap.web.site import Site
+
+QUERIES = (
+    "",
+    "range=today",
+    "range=30d",
+    "range=30d&by=tag",
+    "range=90d",
+    "range=1y",
+    "range=all",
+    "range=30d&model=model-7-2025-01-01&status=aborted",
+)
+
+
+async def one(path: Path, query: str) -> None:
+    """Time one page in this process."""
+    site = Site(Board(lambda: open_reader(path), UTC))
+    started = time.perf_counter()
+    answer = await site.answer("", query)
+    first = time.perf_counter() - started
+    while b" data-busy " in answer.body:
+        await asyncio.sleep(0.01)
+        answer = await site.answer("", query)
+    whole = time.perf_counter() - started
+    started = time.perf_counter()
+    await site.answer("", query)
+    again = time.perf_counter() - started
+    size = len(answer.body) / 1024
+    print(f"/usage?{query:52} {first * 1000:6.0f} ms {whole * 1000:7.0f} ms {again * 1000:6.0f} ms {size:6.0f} KiB")
+    site.close()
+
+
+def main() -> None:
+    """Build the database unless there is one, and time every page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--db", type=Path)
+    parser.add_argument("--keep", action="store_true", help="do not remove the database")
+    parser.add_argument("--query", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.query is not None:
+        asyncio.run(one(options.db, options.query))
+        return
+    path = options.db or Path(tempfile.mkdtemp(prefix="usagetap-")) / "million.db"
+    if not path.exists():
+        million.START = time.time() - million.YEAR
+        million.build(path, options.rows)
+    print(f"{'page':59} {'first':>9} {'whole':>10} {'again':>9} {'size':>10}")
+    for query in QUERIES:
+        subprocess.run([sys.executable, "-m", "bench.pages", "--db", path, "--query", query], check=True)
+    if not options.keep and options.db is None:
+        for beside in path.parent.glob(f"{path.name}*"):
+            beside.unlink()
+
+
+if __name__ == "__main__":
+    main()
