@@ -21,7 +21,7 @@ from usagetap.encoding import DecodeError, Decoder, codings, sniff
 from usagetap.eventstream import EventStream
 from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
 from usagetap.model import Observation, Transport
-from usagetap.skim import NO_SHAPE, Shape, Skim, shape_of, usage_shape_of
+from usagetap.skim import KEY, NO_SHAPE, Shape, Skim, shape_of, usage_shape_of
 
 FRAME_LIMIT = 16 << 20
 HEAD_LIMIT = 1024
@@ -126,7 +126,7 @@ class Reader:
         feed, watch, batch = self.feed, self._watch, self._batch
         append = batch.append
         head, head_length, stop, between, tail, tail_length, lines, holds = NO_SHAPE
-        count = size = 0
+        count = size = begun = 0
         latest: bytes | None = None
 
         def reshape(shape: Shape) -> None:
@@ -153,8 +153,13 @@ class Reader:
                         if not chunk.startswith(still, end):
                             end = -1
                             break
-                        end = chunk.find(until, end + length)
-                    if end == len(chunk) - tail_length and chunk.endswith(tail):
+                        begun = end + length
+                        end = chunk.find(until, begun)
+                    if (
+                        end == len(chunk) - tail_length
+                        and chunk.endswith(tail)
+                        and (not holds or chunk.count(KEY, begun) == holds)
+                    ):
                         count += 1
                         size += len(chunk)
                         if holds:

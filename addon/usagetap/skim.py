@@ -32,7 +32,9 @@ _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
 # the usage that a frame carries, and what must not stand behind it: shapes end there
 _USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
-_TELLS = re.compile(rb'"(?:choices|candidates|promptFeedback|error)"')
+_TELLS = re.compile(rb'"(?:choices|candidates|promptFeedback|error|finish_reason|finishReason)"')
+KEY = b'":'
+"""What is counted behind the usage: one key more may be an error's."""
 _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 
 
@@ -51,8 +53,8 @@ class Shape(NamedTuple):
     tail_length: int
     lines: int
     """Line ends in a frame whose `head` alone says that it is ordinary; 0 where the tail must be looked at."""
-    holds: bool
-    """Whether its frames carry usage: the last one is to be read."""
+    holds: int
+    """Keys from the usage on, where its frames carry usage: the last one is to be read; 0 where they carry none."""
 
     def fits(self, joined: bytes, chunks: int) -> bool:
         """Whether each of `chunks` chunks, all of which begin with `head`, is one whole frame (only where `lines`)."""
@@ -78,7 +80,7 @@ def _shape(
     tail: bytes,
     between: Sequence[tuple[bytes, bytes]] = (),
     lines: int = 0,
-    holds: bool = False,
+    holds: int = 0,
 ) -> Shape:
     measured = tuple((still, len(still), until) for still, until in between)
     return Shape(head, len(head), stop, measured, tail, len(tail), lines, holds)
@@ -113,7 +115,8 @@ def usage_shape_of(frame: bytes) -> Shape | None:
     if not 2 <= len(still) <= TEXTS + 1:
         return None
     between = [*((each, b'"') for each in still[1:-1]), (still[-1], tail[:1])]
-    return _shape(still[0], b'"', tail, between, holds=True)
+    keys = frame.count(KEY, usage[-1].end())
+    return _shape(still[0], b'"', tail, between, holds=keys) if keys else None
 
 
 def _around_texts(frame: bytes) -> list[bytes]:
@@ -206,7 +209,7 @@ class Skim:
 
 def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int, int]:
     """Pass over frames of one shape; where the first one that is not begins, how many, where the last one began."""
-    head, head_length, stop, between, tail, tail_length, _, _ = shape
+    head, head_length, stop, between, tail, tail_length, _, holds = shape
     startswith, find = chunk.startswith, chunk.find
     count, last = 0, at
     while startswith(head, at):
@@ -220,6 +223,8 @@ def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int, int]:
             end = _behind_texts(shape, chunk, at + head_length)
             if end < 0 or not startswith(tail, end):
                 break
+        if holds and chunk.count(KEY, chunk.rfind(between[-1][0], at, end) + between[-1][1], end) != holds:
+            break
         last, at = at, end + tail_length
         count += 1
     return at, count, last
