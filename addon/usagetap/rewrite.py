@@ -121,11 +121,11 @@ def strip_model_prefix(text: bytes, prefixes: Sequence[str]) -> bytes:
     if len(models) > 1:
         raise Untouchable("duplicate_keys")
     for member in models:
-        value = text[member.start : member.end]
+        model = orjson.loads(text[member.start : member.end])
         for prefix in prefixes:
-            quoted = orjson.dumps(prefix)[:-1]
-            if value.startswith(quoted) and len(value) > len(quoted) + 1:
-                return text[: member.start] + b'"' + value[len(quoted) :] + text[member.end :]
+            # compared as a string: PHP writes "openai\\/gpt-5"
+            if isinstance(model, str) and prefix and model.startswith(prefix) and model != prefix:
+                return text[: member.start] + orjson.dumps(model[len(prefix) :]) + text[member.end :]
     return text
 
 
@@ -169,8 +169,8 @@ def refuses(request: Request) -> str | None:
 
 _BLAME = re.compile(rb"stream_options|include_usage|continuous_usage_stats")
 _REFUSING_WORDS = re.compile(
-    rb"unknown|unrecognized|unsupported|not supported|not allowed|not permitted|extra|unexpected|invalid|forbidden|"
-    rb"additional|param incorrect|does not support",
+    rb"unknown|unrecognized|unsupported|not (?:supported|allowed|permitted|valid|a valid|recognized|expected)|extra|unexpected|"
+    rb"invalid(?!_request)|forbidden|additional|param incorrect|does not support|should not exist|only allowed",
     re.IGNORECASE,
 )
 
@@ -221,6 +221,11 @@ class Stripper:
         self._held = b""
         self._passing = False  # the frame that has begun is decided: the rest of it passes
         self._tail = b""  # the last bytes of the frame that has begun: its blank line may have begun too
+
+    @property
+    def held(self) -> bytes:
+        """What is held back for now."""
+        return self._held
 
     def feed(self, chunk: bytes) -> bytes:
         """What of `chunk`, and of what was held before it, goes on now."""

@@ -90,12 +90,13 @@ def _stripping(tap: StreamTap, flow: http.HTTPFlow, known: Exchange, failed: Fai
         tap(chunk)
         if not stripping:
             return chunk
+        held = stripper.held
         try:
             passed = stripper.feed(chunk) if chunk else stripper.release()
         except Exception as error:  # noqa: BLE001 - the one promise: what is held goes on, and nothing is held any more
             stripping = False
             failed(error)
-            passed = stripper.release() + chunk
+            passed = held + chunk
         return passed or []  # never b"": on a chunked response that is the end of the body
 
     return strip

@@ -23,7 +23,7 @@ from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.guard import fail_open, report
 from usagetap.mitm.idle import cut_upstream, idle
 from usagetap.mitm.incoming import credential_of, masked, plain_body, request_of
-from usagetap.mitm.rows import conclude, open_row, take_read, timed, timed_by_flow
+from usagetap.mitm.rows import conclude, conclude_unread, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
 from usagetap.mitm.who import cut_of, killed, watch_timeout
 from usagetap.model import Observation, Request
@@ -68,13 +68,13 @@ class Tap:
             timeout = recording.current().settings.idle_timeout
             await asyncio.sleep(min(max(timeout / 4, 0.05), 1.0) if timeout else 1.0)
             for flow, known in exchange.in_flight() if timeout else ():
-                if idle(known, time.monotonic(), timeout):
-                    self._cut_idle(flow, known)
+                self._cut_if_idle(flow, known, timeout)
 
     @fail_open
-    def _cut_idle(self, flow: http.HTTPFlow, known: Exchange) -> None:
-        self._end(flow, known, "idle")
-        cut_upstream(flow)
+    def _cut_if_idle(self, flow: http.HTTPFlow, known: Exchange, timeout: float) -> None:
+        if idle(known, time.monotonic(), timeout):
+            self._end(flow, known, "idle")
+            cut_upstream(flow)
 
     @fail_open
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -98,10 +98,13 @@ class Tap:
         known = exchange.of(flow)
         if known is None or known.ended or flow.response is None or flow.response.status_code < 200:
             return
+        streams = flow.live and _streams(flow, known)
+        if streams:  # first of all: whatever fails below, the client does not wait for the whole of it
+            flow.response.stream = flow.response.stream or True
         self._start_reader(flow, known)
         if flow.response.status_code < 400:
             known.original = None
-        if flow.live and _streams(flow, known):
+        if streams:
             tap_response(flow, known, self._keep_limit(), lambda error: report(flow, "the tap", error))
 
     async def response(self, flow: http.HTTPFlow) -> None:
@@ -121,8 +124,12 @@ class Tap:
     def error(self, flow: http.HTTPFlow) -> None:
         """The exchange broke off."""
         known = exchange.of(flow)
-        if known is not None and not known.ended:
+        if known is None or known.ended:
+            return
+        try:
             self._end(flow, known, "killed" if killed(flow, known) else cut_of(flow))
+        except Exception as error:  # noqa: BLE001 - the one promise
+            self._give_up(flow, known, error)
 
     @fail_open
     def client_connected(self, client: Client) -> None:
@@ -223,6 +230,13 @@ class Tap:
     def _answered(self, flow: http.HTTPFlow, known: Exchange) -> None:
         if known.ended or flow.response is None:
             return
+        try:
+            self._read_and_end(flow, known)
+        except Exception as error:  # noqa: BLE001 - the one promise
+            self._give_up(flow, known, error)
+
+    def _read_and_end(self, flow: http.HTTPFlow, known: Exchange) -> None:
+        assert flow.response is not None
         if known.reader is None:
             self._start_reader(flow, known)
         assert known.reader is not None
@@ -233,11 +247,33 @@ class Tap:
         elif not flow.error:  # of a flow read from a file both hooks are called
             self._end(flow, known, None)
 
+    def _give_up(self, flow: http.HTTPFlow, known: Exchange, error: Exception) -> None:
+        """A row must not stay open because we failed at its end: it says so, with what it has."""
+        report(flow, "the end", error)
+        known.ended = True
+        record = known.record
+        if record.status == "open":
+            record.status, record.end_reason, record.error_type = "error", "proxy_stopped", "usagetap"
+            record.error_message = f"recording failed with {type(error).__name__}: see the log"
+        self._hand_over(flow, known)
+        known.forget()
+
+    @fail_open
     def _end(self, flow: http.HTTPFlow, known: Exchange, cut: Cut | None) -> None:
-        """The one finaliser: the first call wins."""
+        """The one finaliser: the first call wins. Whatever fails here, the row gets an end."""
         if known.ended:
             return
         known.ended = True
+        try:
+            self._conclude(flow, known, cut)
+            keep_whole(flow, known)
+        except Exception as error:  # noqa: BLE001 - else the row would stay open
+            report(flow, "the end", error)
+            conclude_unread(known.record, cut)
+        self._hand_over(flow, known)
+        known.forget()
+
+    def _conclude(self, flow: http.HTTPFlow, known: Exchange, cut: Cut | None) -> None:
         record, reader, seen = known.record, known.reader, Observation()
         if known.live:
             first = known.first_chunk_at
@@ -260,9 +296,6 @@ class Tap:
         told = flow.error.msg if flow.error and cut != "idle" else None  # mitmproxy blames the client then
         conclude(record, seen, end, known.request, told)
         record.stripped = known.stripper is not None and known.stripper.stripped > 0
-        keep_whole(flow, known)
-        self._hand_over(flow, known)
-        known.forget()
 
     def _hand_over(self, flow: http.HTTPFlow, known: Exchange) -> None:
         """Give an ended record to the writer, and to whoever asks what an abort cost."""
