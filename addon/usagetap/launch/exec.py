@@ -15,7 +15,7 @@ import click
 from usagetap.launch.bundle import make_ca, write_bundle
 from usagetap.launch.environment import variables
 from usagetap.launch.proxy import PrivateProxy, ProxyFailed, upstream_of
-from usagetap.launch.settings import confdir_of, database
+from usagetap.launch.settings import check_options, confdir_of, database
 from usagetap.launch.summary import summary
 
 #: signals that somebody may send to us and means for the command
@@ -64,6 +64,7 @@ def run_through_proxy(
     if confdir:
         options.append(f"confdir={confdir}")
     proxy = PrivateProxy(options=options, upstream=upstream)
+    check_options(proxy.arguments)
     ca = make_ca(confdir_of(proxy.arguments))  # on its first start, mitmproxy makes it after it listens
     with proxy:
         bundle = write_bundle(proxy.directory / "ca-bundle.pem", ca, os.environ)

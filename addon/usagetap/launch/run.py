@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ import click
 from usagetap.launch.bundle import make_ca, upstream_roots
 from usagetap.launch.hosts import allow_hosts
 from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script, tool_command
-from usagetap.launch.settings import confdir_of, setting, settings_in
+from usagetap.launch.settings import check_options, confdir_of, setting, settings_in
 
 DEFAULT_PORT = 8080
 
@@ -30,13 +32,14 @@ DEFAULT_PORT = 8080
 def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]) -> None:
     """Start mitmproxy with the addon. What follows `--` goes to mitmproxy as it stands.
 
-    A plain proxy listens on loopback only; `-- --listen-host 0.0.0.0` opens it to the network.
+    It listens on loopback only; `-- --listen-host 0.0.0.0` opens it to the network.
 
     \b
     usagetap run
     usagetap run --web --only-llm
     usagetap run -- --mode reverse:https://api.openai.com --set usage_strip_frame=never
     """
+    check_options(arguments)
     try:
         command = build_command(tool, only_llm=only_llm, port=port, arguments=arguments)
     except ProxyFailed as error:
@@ -44,6 +47,8 @@ def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]
     if tool != "mitmproxy":  # the console owns the whole screen
         mode = setting("mode", arguments) or "regular"
         click.echo(directions(mode, setting("listen_port", arguments) or port or DEFAULT_PORT), err=True)
+    if tool == "mitmweb":
+        click.echo("dashboard:   /usage at mitmweb's address, which comes next", err=True)
     make_ca(confdir_of(arguments))  # mitmproxy makes it only after it listens; a program may come first
     start(command)
 
@@ -55,13 +60,20 @@ def build_command(tool: Tool, *, only_llm: bool, port: int | None, arguments: Se
         command += ["--set", STRIP_INJECTED]
     if setting("ssl_verify_upstream_trusted_ca", arguments) is None:
         command += [word for value in upstream_roots(os.environ) for word in ("--set", value)]
-    if setting("listen_host", arguments) is None and setting("mode", arguments) is None:
+    if setting("listen_host", arguments) is None and serves_this_machine(arguments):
         command += ["--listen-host", "127.0.0.1"]  # nobody else on the network, unless asked for
     if port is not None:
         command += ["--listen-port", str(port)]
     if only_llm:
         command += ["--allow-hosts", allow_hosts(usage_hosts(arguments))]
     return [*command, *arguments]
+
+
+def serves_this_machine(arguments: Sequence[str]) -> bool:
+    """Whether programs on this machine are all that the mode is for; a gateway's modes must be reached from outside."""
+    modes = [value for name, value in settings_in(arguments) if name == "mode"] or [setting("mode", arguments) or ""]
+    kinds = {mode.partition(":")[0].partition("@")[0] for value in modes for mode in value.split(",") if mode}
+    return kinds <= {"regular", "upstream", "reverse", "socks5"}
 
 
 def usage_hosts(arguments: Sequence[str]) -> list[str]:
@@ -97,8 +109,24 @@ def own_command() -> str:
     return "usagetap"
 
 
+def port_is_taken(host: str, port: int) -> bool:
+    """Whether another program listens there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(sys.platform != "win32"))
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
 def start(command: list[str]) -> None:
     """Become mitmproxy; where a process cannot be replaced (Windows), wait for it and exit as it did."""
+    host, port = setting("listen_host", command) or "", setting("listen_port", command) or str(DEFAULT_PORT)
+    if "@" not in (setting("mode", command) or "") and port.isdecimal() and port_is_taken(host, int(port)):
+        raise click.ClickException(
+            f"port {port} is taken, by a proxy that runs already or another program: choose one with --port"
+        )
     os.environ.setdefault("PYTHONUNBUFFERED", "1")  # into a pipe or a journal, its lines would come blocks later
     if sys.platform == "win32":
         raise SystemExit(subprocess.call(command))

@@ -5,9 +5,12 @@ We start mitmproxy and must know a few things before it does: where the database
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import click
 
 #: mitmproxy's own flags for options that we look at
 FLAGS = {
@@ -40,6 +43,44 @@ def setting(name: str, arguments: Sequence[str]) -> str | None:
     if isinstance(configured, list):
         return ",".join(map(str, configured))
     return None if configured is None else str(configured)
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Raise `click.UsageError` for a bad value of an addon's option, `click.ClickException` for a bad price file.
+
+    mitmproxy itself would end with a traceback at a bad value, and not say a word about a name that nobody knows.
+    """
+    given = [(name, value) for name, value in settings_in(arguments) if name.startswith("usage_")]
+    configured = {name: value for name, value in read_config(arguments).items() if name.startswith("usage_")}
+    if not given and not configured:
+        return
+    from mitmproxy.exceptions import OptionsError
+    from mitmproxy.options import Options
+
+    from usagetap.mitm.dashboard import Dashboard
+    from usagetap.mitm.options import declare, read
+    from usagetap.pricing import PriceFileError, read_prices
+
+    options: Any = Options()
+    declare(options.add_option)
+    Dashboard().load(options)
+    known = [name for name in options.keys() if name.startswith("usage_")]  # noqa: SIM118 - it is no mapping
+    for name in (*configured, *(name for name, _ in given)):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise click.UsageError(f"there is no option {name}; {hint}")
+    try:
+        options.update(**configured)
+        options.set(*(f"{name}={value}" for name, value in given if value))
+        if prices := read(options).prices:
+            read_prices(Path(prices).expanduser())
+    except OptionsError as error:
+        raise click.UsageError(str(error)) from error
+    except PriceFileError as error:
+        raise click.ClickException(str(error)) from error
+    except TypeError:
+        return  # a number where config.yaml should have a text: mitmproxy says so in a line
 
 
 def confdir_of(arguments: Sequence[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -36,5 +37,9 @@ def upstream(host: str, port: int, **conduct: Any) -> None:
         serve(host, port, started=lambda it: click.echo(f"fake upstream: {it.url}", err=True), **conduct)
     except KeyboardInterrupt:
         return
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise click.ClickException(f"port {port} is taken by another program: choose one with --port") from error
+        raise click.ClickException(str(error)) from error
+    except ValueError as error:
         raise click.ClickException(str(error)) from error
