@@ -146,7 +146,7 @@ def find_rows(db: Database, wanted: str) -> list[StoredRow]:
     if flows:
         some = ", ".join(flows[:3]) + (", …" if len(flows) > 3 else "")
         raise click.ClickException(f"{wanted!r} begins {len(flows)} flows ({some}): give more of the id")
-    raise click.ClickException(f"no flow {wanted!r}: `usagetap tail` and the log line of each response show ids")
+    raise click.ClickException(f"no flow {wanted!r}: `usagetap tail` shows the beginning of each id")
 
 
 @click.command()

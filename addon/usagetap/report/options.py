@@ -30,6 +30,7 @@ def db_option[Command: Callable[..., Any]](command: Command) -> Command:
         "--db",
         metavar="PATH|URL",
         default=default_db,
+        callback=lambda _context, _option, value: value or default_db(),
         help="Database: SQLite path or URL. [default: $USAGETAP_DB, else ~/.mitmproxy/usage.db]",
     )(command)
 
@@ -59,7 +60,21 @@ def opened(url: str, *, write: bool = False) -> Iterator[Database]:
         finally:
             db.close()
     except (StoreError, DatabaseError, sqlite3.Error) as error:
-        raise click.ClickException(f"{url}: {what_failed(error)}") from error
+        raise click.ClickException(_sentence(url, what_failed(error))) from error
+
+
+def _sentence(url: str, failed: str) -> str:
+    """What failed, and where, unless it says so itself; never the password of a database URL."""
+    from usagetap.store.place import is_postgres, sqlite_path, without_password
+
+    shown = without_password(url)
+    if is_postgres(url):
+        return f"{shown}: {failed.replace(url, shown)}"
+    try:
+        path = str(sqlite_path(url))
+    except ValueError:
+        path = url
+    return failed if path in failed or url in failed else f"{shown}: {failed}"
 
 
 def _open(url: str, write: bool) -> Database:

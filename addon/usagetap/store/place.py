@@ -28,6 +28,11 @@ def sqlite_path(url: str) -> Path:
     return Path(url).expanduser().absolute()
 
 
+def without_password(url: str) -> str:
+    """`url` as it may be shown: its password, also one in the query, is `***`; a path stays as it is."""
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The folder and the common beginning of the names of the files that belong to one database."""

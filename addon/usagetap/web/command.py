@@ -25,7 +25,10 @@ def web(db: str | None, port: int | None, zone_name: str | None, open_browser: b
 
     It shows what a proxy writes at the same moment, or what one has written. Ctrl-C ends it.
     """
-    from usagetap.store.database import StoreError
+    from peewee import DatabaseError
+
+    from usagetap.store.database import StoreError, what_failed
+    from usagetap.store.place import without_password
     from usagetap.store.queries import open_reader
 
     url = db or str(Path("~/.mitmproxy/usage.db").expanduser())
@@ -33,7 +36,9 @@ def web(db: str | None, port: int | None, zone_name: str | None, open_browser: b
     try:
         open_reader(url).close()
     except (StoreError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(str(error).replace(url, without_password(url))) from error
+    except (DatabaseError, OSError) as error:
+        raise click.ClickException(f"{without_password(url)}: {what_failed(error)}") from error
     try:
         asyncio.run(_serve(url, port, zone, open_browser))
     except KeyboardInterrupt:
@@ -74,4 +79,6 @@ def zone_of(name: str | None) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise click.BadParameter(f"no time zone {name!r}; write one such as Europe/Berlin or UTC") from None
+        raise click.BadParameter(
+            f"no time zone {name!r}; write one such as Europe/Berlin or UTC", param_hint="--timezone"
+        ) from None
