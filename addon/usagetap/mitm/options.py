@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from mitmproxy import exceptions
 from mitmproxy.options import Options
+
+from usagetap.store.place import without_password
 
 
 class Option(NamedTuple):
@@ -124,10 +126,13 @@ class Settings:
     """`None`: auto."""
     retention: float
     frame_limit: int
+    changed: tuple[str, ...] = ()
+    """Every other option that differs from its default, as `name value`."""
 
     def __str__(self) -> str:
-        """Every setting that differs from its default, for the log."""
-        return f"database {_without_password(self.db)}, include {self.include}, strip {self.strip_frame}"
+        """The settings in force, for the log: what matters most, and every other that is not as it comes."""
+        main = (f"database {without_password(self.db)}", f"include {self.include}", f"strip {self.strip_frame}")
+        return ", ".join((*main, *self.changed))
 
 
 def declare(add_option: Callable[..., None]) -> None:
@@ -162,7 +167,16 @@ def read(options: Options) -> Settings:
         keep_body=None if options.usage_keep_body == "auto" else _size("usage_keep_body", options),
         retention=_number("usage_retention", options),
         frame_limit=_size("usage_frame_limit", options, least=1024),
+        changed=tuple(_changed(options)),
     )
+
+
+def _changed(options: Options) -> Iterator[str]:
+    for option in OPTIONS:
+        value = getattr(options, option.name)
+        if option.name not in ("usage_db", *CHOICES) and value != option.default:
+            shown = " ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+            yield f"{option.name.removeprefix('usage_')} {str(shown).lower() if shown in (True, False) else shown}"
 
 
 def database_of(options: Options) -> str:
@@ -206,7 +220,3 @@ def _size(name: str, options: Options, least: int = 0) -> int:
     if size < least or size > 1 << 30:
         raise exceptions.OptionsError(f"{name} is {value!r}, but must be a size from {least} to 1g, such as 64k or 16m")
     return size
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
