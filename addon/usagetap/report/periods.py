@@ -31,6 +31,11 @@ def zone_of(name: str | None) -> tzinfo:
         raise ValueError(f"unknown time zone {name!r}; {hint}") from None
 
 
+def zone_name(zone: tzinfo) -> str:
+    """A zone as people call it (`/etc/localtime` says `Etc/UTC` on many servers)."""
+    return str(zone).removeprefix("Etc/")
+
+
 def _local_zone() -> tzinfo | None:
     """The machine's zone with its rules for summer time, where it can be known (TZ, /etc/localtime)."""
     name = os.environ.get("TZ", "").lstrip(":")

@@ -8,6 +8,7 @@ from datetime import datetime, tzinfo
 
 from usagetap.headline import clean, headline, money, seconds, tokens
 from usagetap.model import Record
+from usagetap.report.periods import zone_name
 from usagetap.report.table import paint
 from usagetap.store.queries import StoredRow
 from usagetap.store.rows import from_row
@@ -60,9 +61,9 @@ def _facts(record: Record, row_id: int, zone: tzinfo) -> Iterator[tuple[str, str
     yield from _money_and_tokens(record)
     if record.chunks is not None or record.body_bytes is not None:
         parts = (
-            record.chunks is not None and f"{record.chunks:,} chunks",
-            record.frames is not None and f"{record.frames:,} frames",
-            record.body_bytes is not None and f"{record.body_bytes:,} bytes",
+            _counted(record.chunks, "chunk"),
+            _counted(record.frames, "frame"),
+            _counted(record.body_bytes, "byte"),
             record.truncated and "a frame was too large to read",
         )
         yield "body", _join(*parts)
@@ -74,13 +75,17 @@ def _facts(record: Record, row_id: int, zone: tzinfo) -> Iterator[tuple[str, str
         yield "duplicate", f"row {record.duplicate_of} has counted this usage already: reports leave it out here"
 
 
+def _counted(count: int | None, what: str) -> str | None:
+    return None if count is None else f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _join(*parts: str | int | bool | None) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
 def _moment(when: float, zone: tzinfo) -> str:
     moment = datetime.fromtimestamp(when, zone)
-    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} {zone}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} {zone_name(zone)}"
 
 
 def _took(record: Record) -> str | None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from usagetap.headline import SYMBOLS, clean, money, tokens
+from usagetap.report.periods import zone_name
 from usagetap.report.table import Column, Table, bar, paint
 from usagetap.store.aggregate import COUNTS, TOKENS, Totals
 from usagetap.store.periods import PeriodName
@@ -72,7 +73,7 @@ def _title(summary: Summary) -> str:
         parts.append(f"since {_moment(summary.since)}")
     if summary.until:
         parts.append(f"until {_moment(summary.until)}")
-    return " · ".join([*parts, str(summary.timezone).removeprefix("Etc/")])
+    return " · ".join([*parts, zone_name(summary.timezone)])
 
 
 def _moment(when: datetime) -> str:

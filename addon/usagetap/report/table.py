@@ -21,7 +21,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 _GAP = 2
 #: texts are cut to this before a column is dropped for want of room, and to that when there is nothing left to drop
 _SHORT_TEXT = 22
-_SHORTEST_TEXT = 6
+_SHORTEST_TEXT = 4
 _NARROWEST = 40
 
 

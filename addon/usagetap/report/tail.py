@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from peewee import Database
 
 from usagetap.headline import clean, headline, seconds
-from usagetap.report.table import paint, shorten
+from usagetap.report.table import cell_width, paint, shorten
 from usagetap.store.queries import StoredRow, by_id, recent
 from usagetap.store.rows import from_row
 
@@ -49,7 +49,7 @@ def line(row: StoredRow, zone: tzinfo, width: int, *, colour: bool) -> str:
     parts = [headline(record), seconds(record.duration)]
     if record.tag:
         parts.append(clean(record.tag))
-    parts.append(f"flow {clean(record.flow_id[:8])}")
     head = f"{ended:%H:%M:%S}  "
-    text = shorten(" · ".join(parts), max(width - len(head) - 9, 20))
-    return f"{head}{paint(f'{record.status:<7}', _STYLE[record.status], colour=colour)}  {text}"
+    flow = f" · flow {clean(record.flow_id[:8])}"  # what `usagetap show` wants: it stays whole
+    text = shorten(" · ".join(parts), max(width - len(head) - 9 - cell_width(flow), 7))
+    return f"{head}{paint(f'{record.status:<7}', _STYLE[record.status], colour=colour)}  {text}{flow}"

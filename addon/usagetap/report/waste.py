@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from decimal import Decimal
 from typing import Any
 
@@ -19,9 +20,9 @@ _COLUMNS = (
     Column("errors", "err", style="red"),
     Column("tokens", rank=7),
     Column("cost", style="red"),
-    Column("repeated", "again", rank=2, style="yellow"),
+    Column("repeated", "again", rank=1, style="yellow"),
     Column("tokens", rank=8),
-    Column("cost", rank=1, style="yellow"),
+    Column("cost", rank=2, style="yellow"),
     Column("cache hits", "hits", rank=3, style="green"),
 )
 
@@ -39,7 +40,7 @@ def render(found: list[Waste], width: int, *, colour: bool) -> list[str]:
     if len(found) > 1:
         table.totals = _cells("total", total)
     lines, _ = table.render(width, colour=colour)
-    return [title, "", *lines, "", *_sentences(total)]
+    return [title, "", *lines, "", *(line for text in _sentences(total) for line in textwrap.wrap(text, width))]
 
 
 def wasted(each: Waste) -> Decimal:
