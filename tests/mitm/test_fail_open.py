@@ -125,3 +125,33 @@ def test_what_broke_does_not_stay_open(upstream: Upstream, start: Callable[..., 
             line.post(STREAM, CHAT, x_upstream="chunks=3", x_break=target, x_usage_tag=target).read()
     assert proxy.stop() == 0
     assert [row["tag"] for row in proxy.rows("status = 'open'")] == []
+
+
+READ = "usagetap.reader.Reader"
+
+
+@pytest.mark.parametrize(
+    ("target", "ends"), [(f"{READ}.finish", "complete"), ("usagetap.mitm.tap.conclude", "complete")]
+)
+def test_a_row_that_cannot_be_concluded_ends_and_says_so(
+    proxy: Mitmdump, upstream: Upstream, tag: str, target: str, ends: str
+) -> None:
+    with Http1(proxy.port) as line:
+        line.post(STREAM, CHAT, x_upstream="chunks=3", x_break=target, x_usage_tag=tag).read()
+    row = proxy.row(tag)
+    assert (row["status"], row["end_reason"], row["truncated"]) == ("ok", ends, 1)
+    assert row["ended_at"]
+
+
+@pytest.mark.parametrize("target", [f"{READ}.__init__", f"{READ}.tap", "usagetap.mitm.tap.provider"])
+def test_a_stream_that_cannot_be_read_streams_all_the_same(
+    proxy: Mitmdump, upstream: Upstream, tag: str, target: str
+) -> None:
+    before = len(upstream.requests)
+    with Http1(proxy.port) as line:
+        line.post(STREAM, CHAT, x_upstream="chunks=9;hold=3", x_break=target, x_usage_tag=tag)
+        assert line.read(lambda got: got.body)  # else it would wait for the whole
+        upstream.release()
+        received = line.read()
+    assert received.body == bytes(upstream.requests[before].sent)
+    assert proxy.row(tag)["truncated"] == 1

@@ -49,8 +49,6 @@ class Exchange:
     tapped: bool = False
     """The response is read as it streams."""
     ended: bool = False
-    reported: bool = False
-    """A failure of ours was logged."""
     kept: list[bytes] = field(default_factory=list)
     """The beginning of a streamed body, for the UI."""
     kept_bytes: int = 0

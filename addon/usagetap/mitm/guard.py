@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import traceback
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 from mitmproxy import http
-
-from usagetap.mitm import exchange
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,20 @@ def fail_open[**P, T](hook: Callable[P, T]) -> Callable[P, T | None]:
     return guarded
 
 
+_reported: weakref.WeakSet[http.HTTPFlow] = weakref.WeakSet()
+
+
 def report(flow: object, where: str, error: Exception) -> None:
     """Log a failure of ours; of one flow only the first."""
-    known = exchange.of(flow) if isinstance(flow, http.HTTPFlow) else None
-    if known is not None:
-        if known.reported:
+    if isinstance(flow, http.HTTPFlow):
+        if flow in _reported:
             return
-        known.reported = True
-    log.error("usage: %s in %s: this flow goes on unrecorded from here", type(error).__name__, where, exc_info=error)
+        _reported.add(flow)
+    log.error("usage: %s: this flow goes on unrecorded from here", failure(error, where))
+
+
+def failure(error: Exception, where: str) -> str:
+    """A failure of ours in one line, with the way to it. What the exception says may quote traffic: it is left out."""
+    way = traceback.extract_tb(error.__traceback__)[-4:]
+    steps = " < ".join(f"{Path(step.filename).name}:{step.lineno} {step.name}" for step in reversed(way))
+    return f"{type(error).__name__} in {where} ({steps or 'no trace'})"

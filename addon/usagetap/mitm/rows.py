@@ -6,7 +6,7 @@ import time
 
 from mitmproxy import http
 
-from usagetap.ending import End, end_reason, usage_quality
+from usagetap.ending import Cut, End, end_reason, usage_quality
 from usagetap.mitm.edits import Edit
 from usagetap.mitm.incoming import credential_of, masked, tag_of
 from usagetap.mitm.recording import Recording
@@ -89,6 +89,14 @@ def conclude(record: Record, seen: Observation, end: End, request: Request, mess
         record.error_type, record.error_message = record.end_reason, message[:500]
     if record.error_message:
         record.error_message = masked(record.error_message, request)
+
+
+def conclude_unread(record: Record, cut: Cut | None) -> None:
+    """End a row though we failed to: who cut the response is known, what it said up to then may be there."""
+    record.end_reason = end_reason(Observation(), End(cut=cut, http_status=record.http_status, readable=False))
+    record.status, record.truncated = STATUS_OF_END[record.end_reason], True
+    record.usage_quality = record.usage_quality or (None if record.end_reason == "http_error" else "missing")
+    record.ended_at = record.ended_at or time.time()
 
 
 def timed(record: Record, elapsed: float, first_chunk: float | None) -> None:

@@ -127,9 +127,11 @@ class Tap:
         if known is None or known.ended:
             return
         try:
-            self._end(flow, known, "killed" if killed(flow, known) else cut_of(flow))
-        except Exception as error:  # noqa: BLE001 - the one promise
-            self._give_up(flow, known, error)
+            cut: Cut = "killed" if killed(flow, known) else cut_of(flow)
+        except Exception as error:  # noqa: BLE001 - else the row would stay open
+            self._give_up(flow, known, "upstream", error)
+        else:
+            self._end(flow, known, cut)
 
     @fail_open
     def client_connected(self, client: Client) -> None:
@@ -232,8 +234,8 @@ class Tap:
             return
         try:
             self._read_and_end(flow, known)
-        except Exception as error:  # noqa: BLE001 - the one promise
-            self._give_up(flow, known, error)
+        except Exception as error:  # noqa: BLE001 - else the row would stay open
+            self._give_up(flow, known, None, error)
 
     def _read_and_end(self, flow: http.HTTPFlow, known: Exchange) -> None:
         assert flow.response is not None
@@ -241,22 +243,14 @@ class Tap:
             self._start_reader(flow, known)
         assert known.reader is not None
         if not known.tapped and not known.reader.chunks:
-            known.reader.feed(flow.response.raw_content or b"")
+            if flow.response.raw_content is not None:
+                known.reader.feed(flow.response.raw_content)
+            elif known.live:
+                known.reader.blind("the body passed unread")
         if killed(flow, known):
             self._end(flow, known, "killed")
         elif not flow.error:  # of a flow read from a file both hooks are called
             self._end(flow, known, None)
-
-    def _give_up(self, flow: http.HTTPFlow, known: Exchange, error: Exception) -> None:
-        """A row must not stay open because we failed at its end: it says so, with what it has."""
-        report(flow, "the end", error)
-        known.ended = True
-        record = known.record
-        if record.status == "open":
-            record.status, record.end_reason, record.error_type = "error", "proxy_stopped", "usagetap"
-            record.error_message = f"recording failed with {type(error).__name__}: see the log"
-        self._hand_over(flow, known)
-        known.forget()
 
     @fail_open
     def _end(self, flow: http.HTTPFlow, known: Exchange, cut: Cut | None) -> None:
@@ -268,10 +262,16 @@ class Tap:
             self._conclude(flow, known, cut)
             keep_whole(flow, known)
         except Exception as error:  # noqa: BLE001 - else the row would stay open
-            report(flow, "the end", error)
-            conclude_unread(known.record, cut)
+            self._give_up(flow, known, cut, error)
+        else:
+            self._hand_over(flow, known)
+
+    def _give_up(self, flow: http.HTTPFlow, known: Exchange, cut: Cut | None, error: Exception) -> None:
+        """We failed at the end of a flow: its row ends with what it has."""
+        report(flow, "the end", error)
+        known.ended = True
+        conclude_unread(known.record, cut)
         self._hand_over(flow, known)
-        known.forget()
 
     def _conclude(self, flow: http.HTTPFlow, known: Exchange, cut: Cut | None) -> None:
         record, reader, seen = known.record, known.reader, Observation()
@@ -299,13 +299,14 @@ class Tap:
 
     def _hand_over(self, flow: http.HTTPFlow, known: Exchange) -> None:
         """Give an ended record to the writer, and to whoever asks what an abort cost."""
-        record, request = known.record, known.request
+        record, request, passed, credential = known.record, known.request, known.passed, known.credential
+        known.forget()
         if known.dialect is UNKNOWN and record.usage_raw is None:
             return
         here = recording.current()
-        here.put(record, estimates.finish_with(known.passed) if known.passed else None)
+        here.put(record, estimates.finish_with(passed) if passed else None)
         if here.resolver is not None and known.live:
-            here.resolver.resolve(record, known.credential, request.host, request.port, flow.request.scheme)
+            here.resolver.resolve(record, credential, request.host, request.port, flow.request.scheme)
 
     @fail_open
     def _refused(self, flow: http.HTTPFlow, known: Exchange) -> bool:
@@ -342,6 +343,7 @@ class Tap:
             if known.passed is not None:
                 known.passed = estimates.passed_for(known.request, known.record.request_model, known.dialect.name)
         elif flow.client_conn.state is not ConnectionState.OPEN:
+            known.reader = known.record.http_status = None  # the refusal was ours, and nobody has seen it
             self._end(flow, known, "client")
 
 
