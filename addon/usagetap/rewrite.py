@@ -123,7 +123,7 @@ def strip_model_prefix(text: bytes, prefixes: Sequence[str]) -> bytes:
     for member in models:
         model = orjson.loads(text[member.start : member.end])
         for prefix in prefixes:
-            # compared as a string: PHP writes "openai\\/gpt-5"
+            # compared as a string: PHP writes "openai\/gpt-5"
             if isinstance(model, str) and prefix and model.startswith(prefix) and model != prefix:
                 return text[: member.start] + orjson.dumps(model[len(prefix) :]) + text[member.end :]
     return text
@@ -169,8 +169,8 @@ def refuses(request: Request) -> str | None:
 
 _BLAME = re.compile(rb"stream_options|include_usage|continuous_usage_stats")
 _REFUSING_WORDS = re.compile(
-    rb"unknown|unrecognized|unsupported|not (?:supported|allowed|permitted|valid|a valid|recognized|expected)|extra|unexpected|"
-    rb"invalid(?!_request)|forbidden|additional|param incorrect|does not support|should not exist|only allowed",
+    rb"unknown|unrecognized|unsupported|not (?:supported|allowed|permitted|valid|a valid|recognized|expected)|extra|"
+    rb"unexpected|invalid(?!_request)|forbidden|additional|param incorrect|does not support|should not exist|only allowed",
     re.IGNORECASE,
 )
 
@@ -189,6 +189,8 @@ def blames_us(http_status: int, body: bytes) -> bool:
 
 
 _HAS_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*[^\s\]]')
+_CHOICE_BEGUN = 64
+"""Bytes in which a choice may have begun; one in more whitespace is found when its frame ends."""
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -218,46 +220,59 @@ class Stripper:
 
     def __init__(self) -> None:
         self.stripped = 0
-        self._held = b""
+        self._held = bytearray()
         self._passing = False  # the frame that has begun is decided: the rest of it passes
         self._tail = b""  # the last bytes of the frame that has begun: its blank line may have begun too
+        self._line_feed: bytes | None = None  # what goes on of an LF that comes now: the last frame ended in a CR
 
     @property
     def held(self) -> bytes:
         """What is held back for now."""
-        return self._held
+        return bytes(self._held)
 
     def feed(self, chunk: bytes) -> bytes:
         """What of `chunk`, and of what was held before it, goes on now."""
-        if not self._tail and chunk.endswith((b"\n\n", b"\r\n\r\n")) and not _HAS_USAGE.search(chunk):
-            return chunk  # the usual chunk: whole frames, none of them in question
-        window, before = self._tail + chunk, len(self._tail)
         passed = bytearray()
+        if self._line_feed is not None and chunk:
+            if chunk.startswith(b"\n"):
+                passed += self._line_feed
+                chunk = chunk[1:]
+            self._line_feed = None
+        if not self._tail and chunk.endswith((b"\n\n", b"\r\n\r\n")) and not _HAS_USAGE.search(chunk):
+            return bytes(passed) + chunk  # the usual chunk: whole frames, none of them in question
+        window, before = self._tail + chunk, len(self._tail)
         begin = 0
         for blank in BLANK_LINE.finditer(window):
             end = blank.end() - before
-            self._decide(chunk[begin:end], passed)
+            stays = self._decide(chunk[begin:end], passed)
+            if end == len(chunk) and window.endswith(b"\r"):
+                self._line_feed = b"" if stays else b"\n"
             begin = end
         rest = chunk[begin:]
         self._tail = window[-3:] if begin == 0 else rest[-3:]
         if self._passing:
             passed += rest
         else:
+            searched = max(0, len(self._held) - _CHOICE_BEGUN)
             self._held += rest
-            if len(self._held) > STRIP_LIMIT or _HAS_CHOICE.search(self._held):
+            if len(self._held) > STRIP_LIMIT or _HAS_CHOICE.search(self._held, searched):
                 passed += self.release()
                 self._passing = True
         return bytes(passed)
 
-    def _decide(self, end_of_frame: bytes, passed: bytearray) -> None:
+    def _decide(self, end_of_frame: bytes, passed: bytearray) -> bool:
+        """Pass the frame that ends here on, but for a usage frame; true for that one."""
         frame = self.release() + end_of_frame
-        if not self._passing and is_usage_frame(frame):
+        stays = not self._passing and is_usage_frame(frame)
+        self._passing = False
+        if stays:
             self.stripped += 1
         else:
             passed += frame
-        self._passing = False
+        return stays
 
     def release(self) -> bytes:
         """What is held; the end of the body, or of our trust in ourselves."""
-        held, self._held = self._held, b""
+        held = bytes(self._held)
+        self._held.clear()
         return held

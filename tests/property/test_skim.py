@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.property.wire import WISHES, Wish, found, read, reader_for, split
 
