@@ -64,6 +64,8 @@ class SecondTry(ReplayHandler):
         for transport in list(self.transports.values()):
             if transport.handler:
                 transport.handler.cancel()
+            if transport.writer:  # a task that is cancelled in the middle of an event leaves its socket open
+                transport.writer.close()
         self.done.set()
 
 
