@@ -48,6 +48,7 @@ _JSON, _SSE = {"transport": "json", "stream": 0}, {"transport": "sse", "stream":
 OPENAI = [
     Call("chat.completions.create", CHAT, _CHAT_ROW | _JSON),
     Call("chat.completions.create", CHAT | STREAM, _CHAT_ROW | _SSE, forced=True),
+    Call("chat.completions.create", CHAT | STREAM, _CHAT_ROW | _SSE, "untyped;first=0.01;slice=-1", forced=True),
     Call("chat.completions.create", CHAT | STREAM | ASKED, _CHAT_ROW | _SSE | {"client_include_usage": 1}),
     Call(
         "chat.completions.create",

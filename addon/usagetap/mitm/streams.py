@@ -13,7 +13,9 @@ from mitmproxy import ctx, http
 from mitmproxy.utils import human
 
 from usagetap.encoding import codings
+from usagetap.headline import clean
 from usagetap.mitm.exchange import Exchange
+from usagetap.mitm.guard import report
 from usagetap.mitm.incoming import place_of
 from usagetap.rewrite import Stripper
 
@@ -77,7 +79,7 @@ def _keeping(tap: StreamTap, known: Exchange, limit: int) -> StreamTap:
 def _stripping(tap: StreamTap, flow: http.HTTPFlow, known: Exchange, failed: Failed) -> StreamTap:
     assert flow.response is not None
     kind = flow.response.headers.get("content-type", "").lower()
-    if not kind.startswith("text/event-stream"):
+    if kind and not kind.startswith("text/event-stream"):  # some name no type (ChatGPT's Codex backend)
         return tap
     if codings(flow.response.headers.get("content-encoding")):
         log.warning("usage: %s compresses although asked not to: its usage frame is not withheld", flow.request.host)
@@ -127,7 +129,7 @@ def streamed_request(flow: http.HTTPFlow, outgoing: Callable[[bytes], bytes]) ->
     if request.method != "POST" or not path.endswith("/completions") or not _would_stream(request):
         return
     if request.is_http2 and flow.server_conn.alpn != b"h2":
-        log.info("usage: %s streamed over HTTP/2 to an unknown upstream: left as it is", path)
+        log.info("usage: %s streamed over HTTP/2 to an unknown upstream: left as it is", clean(path))
         return
     request.headers.pop("content-length", None)
     if not request.is_http2:
@@ -146,12 +148,12 @@ def streamed_request(flow: http.HTTPFlow, outgoing: Callable[[bytes], bytes]) ->
         body = b"".join(gathered)
         gathered.clear()
         if size > GATHER_LIMIT:
-            log.info("usage: %s has more than %d bytes: left as it is", path, GATHER_LIMIT)
+            log.info("usage: %s has more than %d bytes: left as it is", clean(path), GATHER_LIMIT)
             return body
         try:
             return outgoing(body)
-        except Exception as error:
-            log.error("usage: %s while editing a streamed request", type(error).__name__, exc_info=error)
+        except Exception as error:  # noqa: BLE001 - the one promise
+            report(flow, "editing a streamed request", error)
             return body
 
     request.stream = gather
