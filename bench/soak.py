@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import threading
@@ -24,7 +25,7 @@ from typing import Any
 
 from tests.client import Client, Http1, Http2, Received
 from tests.golden.cases import CAPTURES
-from tests.proxy import ROOT, STREAM_ONLY, USAGE, Mitmdump, errors_in, running_mitmdump
+from tests.proxy import ROOT, USAGE, Mitmdump, errors_in, running_mitmdump
 from websockets.sync.client import connect
 
 from bench.soak_flows import Flow, Planner
@@ -32,8 +33,9 @@ from usagetap.upstream.exchange import Exchange
 from usagetap.upstream.server import Upstream, running_upstream
 
 NAMES = ROOT / "tests" / "mitm" / "scripts" / "names.py"
+_USAGE_FRAME = re.compile(rb'data: \{[^\n]*"choices":\[\],"usage":\{[^\n]*\}\r?\n\r?\n')
 PATIENCE = 20.0
-"""Seconds until a client gives up: nothing here takes one."""
+"""Seconds until a client gives up: nothing here should take one."""
 
 
 class Log(list[Exchange]):
@@ -66,9 +68,11 @@ class Log(list[Exchange]):
 class Soak:
     """One run. `problems` has a line for whatever is not as it has to be."""
 
-    def __init__(self, proxy: Mitmdump, plain: Upstream, tls: Upstream, h1_tls: Upstream, *, bare: bool) -> None:
+    def __init__(
+        self, proxy: Mitmdump, plain: Upstream, tls: Upstream, h1_tls: Upstream, *, bare: bool, strips: bool
+    ) -> None:
         self.log = Log()
-        self.bare = bare
+        self.bare, self.strips = bare, strips
         self.plain = plain
         for upstream in (plain, tls, h1_tls):
             upstream.requests = self.log
@@ -120,19 +124,29 @@ class Soak:
         self._compare(flow, received, exchanges)
 
     def _compare(self, flow: Flow, received: Received, exchanges: list[Exchange]) -> None:
+        if self.strips and flow.line == "by name":  # which of the captures were asked for usage is not in the plan
+            return
         if len(exchanges) != 1 + flow.second_try and "framing=close" not in flow.words:
             self.problem(flow, f"{len(exchanges)} requests arrived")
         for number, exchange in enumerate(exchanges):
             self._compare_request(flow, exchange, injected=flow.injected or (flow.second_try and number == 0))
         answer = exchanges[-1]
+        sent = self._due(flow, answer)
         if received.ending == "complete" and answer.outcome == "complete":
-            same = sha256(received.body).hexdigest() == answer.sent_digest
-            if not same:
-                self.problem(flow, f"{len(received.body)} bytes received, {answer.sent_length} others sent")
-        elif received.status not in (None, 502) and not bytes(answer.sent).startswith(received.body):
+            if received.body != sent:
+                self.problem(flow, f"{len(received.body)} bytes received, {len(sent)} others sent")
+        elif received.status not in (None, 502) and not sent.startswith(received.body):
             self.problem(flow, f"received what was not sent ({len(received.body)} bytes, {received.ending})")
         if not flow.leaves and answer.outcome == "complete" and received.ending != "complete":
             self.problem(flow, f"the client's answer ended by {received.ending}, the upstream's was complete")
+
+    def _due(self, flow: Flow, answer: Exchange) -> bytes:
+        """What of the bytes that upstream sent is the client's. (An answer compressed against our wish stays whole.)"""
+        sent = bytes(answer.sent)
+        if sha256(sent).hexdigest() != answer.sent_digest:
+            raise ValueError("the upstream sent more than it keeps")
+        withheld = self.strips and flow.injected and "stubborn" not in flow.words
+        return _USAGE_FRAME.sub(b"", sent) if withheld else sent
 
     def _compare_request(self, flow: Flow, exchange: Exchange, *, injected: bool) -> None:
         if not injected and flow.line != "by name":
@@ -199,15 +213,17 @@ def _without_options(raw: bytes) -> Any:
 
 def soak(soak: Soak, proxy: Mitmdump, numbers: list[int], planner: Planner, at_once: int, seconds: float) -> list[int]:
     """Make the flows, `at_once` side by side; the proxy's memory after each tenth, in bytes."""
-    until = time.monotonic() + seconds
     memory: list[int] = []
     started = time.monotonic()
+
+    def one(number: int) -> None:
+        if time.monotonic() < started + seconds:
+            soak.run(planner.flow(number))
+
     with ThreadPoolExecutor(at_once) as threads:
         for tenth in range(10):
             part = numbers[len(numbers) * tenth // 10 : len(numbers) * (tenth + 1) // 10]
-            if time.monotonic() > until:
-                break
-            list(threads.map(lambda number: soak.run(planner.flow(number)), part))
+            list(threads.map(one, part))
             memory.append(proxy.rss)
             print(
                 f"{len(soak.sent):7} flows, {time.monotonic() - started:6.0f} s, {proxy.rss / 2**20:6.1f} MiB,"
@@ -226,6 +242,8 @@ def main() -> int:
     parser.add_argument(
         "--bare", action="store_true", help="without the addon, for its memory: bytes are compared alone"
     )
+    parser.add_argument("--strip", action="store_true", help="with usage_strip_frame=injected")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of mitmproxy")
     parser.add_argument("--only", type=lambda text: [int(part) for part in text.split(",")], help="numbers of flows")
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -234,10 +252,14 @@ def main() -> int:
         tls, h1_tls = (stack.enter_context(running_upstream(tls=True, http2=http2)) for http2 in (True, False))
         modes = [f"reverse:{upstream.url}" for upstream in (plain, tls, h1_tls)]
         # lazy: an eager proxy offers its client only what the upstream speaks, so HTTP/2 never met HTTP/1.1
-        scripts = [STREAM_ONLY if options.bare else USAGE, NAMES]
-        told: dict[str, Any] = {"scripts": scripts, "connection_strategy": "lazy"}
+        told: dict[str, Any] = {"scripts": [USAGE, NAMES], "connection_strategy": "lazy"}
+        if options.bare:
+            told |= {"scripts": [NAMES], "stream_large_bodies": "1"}
+        if options.strip:
+            told["usage_strip_frame"] = "injected"
+        told |= dict(pair.split("=", 1) for pair in options.set)
         proxy = stack.enter_context(running_mitmdump(folder, *modes, "regular", **told))
-        run = Soak(proxy, plain, tls, h1_tls, bare=options.bare)
+        run = Soak(proxy, plain, tls, h1_tls, bare=options.bare, strips=options.strip)
         memory = soak(
             run,
             proxy,
