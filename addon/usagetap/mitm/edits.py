@@ -9,6 +9,7 @@ from mitmproxy import http
 
 from usagetap.dialects.base import Dialect
 from usagetap.encoding import DecodeError, encode
+from usagetap.headline import clean
 from usagetap.mitm.options import Settings
 from usagetap.mitm.refusals import Refusals
 from usagetap.model import Request
@@ -112,7 +113,7 @@ def apply(flow: http.HTTPFlow, outcome: Edit) -> None:
 def say(request: Request, outcome: Edit) -> None:
     """Log why a request was left as it is, where that is not what the user chose."""
     if outcome.skipped not in (None, "off", "no_inject", "refused_before", "host_refuses"):
-        log.info("usage: %s%s left as it is: %s", request.host, request.path, outcome.skipped)
+        log.info("usage: %s left as it is: %s", clean(request.host + request.path), outcome.skipped)
 
 
 def strips(outcome: Edit, strip_frame: str) -> bool:
