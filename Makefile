@@ -9,7 +9,7 @@ QUICK    := not (slow or fuzz or soak)
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run web demo test check lint types arrows docs fuzz soak crash bench golden screenshots clean
+.PHONY: help run web demo test check lint types arrows docs readme fuzz soak crash bench golden screenshots clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -41,8 +41,11 @@ arrows: $(VENV)/.installed-dev ## import-linter: who may import whom
 docs: $(VENV)/.installed-dev ## the README's generated tables are up to date
 	PYTHONPATH=addon $(BIN)/cog -P --check README.md
 
-fuzz: $(VENV)/.installed-dev ## long random runs
-	$(PYTEST) -m fuzz --timeout=3600 $(ARGS)
+readme: $(VENV)/.installed-dev ## write the README's generated tables
+	PYTHONPATH=addon $(BIN)/cog -P -r README.md
+
+fuzz: $(VENV)/.installed-dev ## a million random cases against the core
+	PYTHONPATH=addon $(BIN)/python -m bench.fuzz $(ARGS)
 
 soak: $(VENV)/.installed-dev ## thousands of flows with random faults through one proxy (ARGS="--flows 2000")
 	PYTHONPATH=addon $(BIN)/python -m bench.soak $(ARGS)
