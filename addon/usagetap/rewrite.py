@@ -169,8 +169,8 @@ def refuses(request: Request) -> str | None:
 
 _BLAME = re.compile(rb"stream_options|include_usage|continuous_usage_stats")
 _REFUSING_WORDS = re.compile(
-    rb"unknown|unrecognized|unsupported|not (?:supported|allowed|permitted|valid|a valid|recognized|expected)|extra|"
-    rb"unexpected|invalid(?!_request)|forbidden|additional|param incorrect|does not support|should not exist|only allowed",
+    rb"unknown|unrecognized|unsupported|not (?:supported|allowed|permitted|valid|a valid|recognized)|extra|unexpected|"
+    rb"invalid(?!_request)|forbidden|additional|param incorrect|does not support|should not exist|only allowed",
     re.IGNORECASE,
 )
 
