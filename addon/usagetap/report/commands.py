@@ -294,7 +294,7 @@ def prune(older_than: int, yes: bool, vacuum: bool, as_json: bool, db: str) -> N
     with opened(db, write=True) as database:
         count = count_old(database, before)
         if count and not yes:
-            click.confirm(f"Delete {count:,} rows from before {before:%Y-%m-%d %H:%M} UTC?", abort=True, err=True)
+            click.confirm(f"Delete {count:,} row{'' if count == 1 else 's'} from before {before:%Y-%m-%d %H:%M} UTC?", abort=True, err=True)
         with progress("deleting", count) as advance:
             deleted = delete_before(database, before, advance) if count else 0
         if vacuum and db_is_sqlite(database):
@@ -302,7 +302,7 @@ def prune(older_than: int, yes: bool, vacuum: bool, as_json: bool, db: str) -> N
     if as_json:
         say_json({"deleted": deleted})
     else:
-        click.echo(f"{deleted:,} rows deleted.")
+        click.echo(f"{deleted:,} row{'' if deleted == 1 else 's'} deleted.")
 
 
 def db_is_sqlite(db: Database) -> bool:
@@ -337,7 +337,7 @@ def export(kind: str, output: Path | None, since: str | None, until: str | None,
             except ExportError as error:
                 raise click.ClickException(str(error)) from error
     if output is not None:
-        click.echo(f"{total:,} rows written to {output}.", err=True)
+        click.echo(f"{total:,} row{'' if total == 1 else 's'} written to {output}.", err=True)
 
 
 @click.group()
