@@ -49,8 +49,10 @@ class Sockets:
     """Records every response turn of a WebSocket."""
 
     @fail_open
-    def websocket_start(self, flow: http.HTTPFlow) -> None:
-        """The upgrade is done: does this socket speak to a model?"""
+    def request(self, flow: http.HTTPFlow) -> None:
+        """An upgrade: will this socket speak to a model?"""
+        if "websocket" not in flow.request.headers.get("upgrade", "").lower():
+            return
         here = recording.current()
         request = request_of(flow, None)
         if here.settings.hosts.excludes(request.host, request.port, request.path):
@@ -58,6 +60,7 @@ class Sockets:
         turns = turns_for(request, frame_limit=here.settings.frame_limit)
         if turns is not None:
             _sockets[flow] = Socket(request, turns)
+            flow.request.headers.pop(here.settings.tag_header, None)
 
     @fail_open
     def websocket_message(self, flow: http.HTTPFlow) -> None:
