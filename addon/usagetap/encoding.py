@@ -88,9 +88,11 @@ class _Brotli:
             for start in range(0, len(encoded), 16):
                 yield self._decompressor.process(encoded[start : start + 16])
             return
-        yield self._decompressor.process(encoded, output_buffer_limit=PIECE)
-        while not self._decompressor.can_accept_more_data():
-            yield self._decompressor.process(b"", output_buffer_limit=PIECE)
+        piece = self._decompressor.process(encoded, output_buffer_limit=PIECE)
+        # also with all input taken it may owe more: of one flushed block it gives 32 KiB a call (brotli 1.2)
+        while piece or not self._decompressor.can_accept_more_data():
+            yield piece
+            piece = self._decompressor.process(b"", output_buffer_limit=PIECE)
 
 
 class _Zstd:

@@ -11,6 +11,7 @@ import pytest
 
 from usagetap import encoding
 from usagetap.encoding import DecodeError, Decoder, codings, decode, encode, sniff
+from usagetap.upstream.compress import Stack
 
 ZSTD_MODULES = [
     name for name in ("compression.zstd", "backports.zstd", "zstandard") if importlib.util.find_spec(name.split(".")[0])
@@ -122,3 +123,12 @@ def test_zstd_by_whichever_package_is_there(zstd_module: str) -> None:
     assert zstd_module in ZSTD_MODULES
     two_frames = encode(BODY, "zstd") + encode(b"more", "zstd")
     assert decode(two_frames, "zstd", 1 << 20) == BODY + b"more"
+
+
+@pytest.mark.parametrize("count", [100, 5_000, 150_000])
+@pytest.mark.parametrize("name", ["gzip", "deflate", "br", "zstd", "gzip+br"])
+def test_all_that_was_flushed_comes_out_at_once(name: str, count: int) -> None:
+    """The end of a stream may be all that a chunk has, and the coding's own trailer may never come."""
+    body = b"".join(b'data: {"usage":null,"n":%d}\n\n' % number for number in range(count))
+    flushed = Stack(name.split("+")).feed(body)
+    assert b"".join(Decoder(name.split("+")).feed(flushed)) == body
