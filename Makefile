@@ -20,7 +20,7 @@ run: $(VENV)/.installed ## install on first use, then start mitmdump with the ad
 web: $(VENV)/.installed ## the same under mitmweb
 	@exec $(BIN)/usagetap run --web $(ARGS)
 
-demo: $(VENV)/.installed-dev ## rows in a minute: no key, no network
+demo: $(VENV)/.installed ## rows in a minute: no key, no network
 	@$(BIN)/usagetap demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## every test but the slow ones
