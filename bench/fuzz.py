@@ -234,7 +234,7 @@ class Tally:
         self.slowest: dict[str, tuple[float, int]] = {}
 
     def run(self, name: str, body: bytes, seed: int) -> None:
-        """One case of part `name`; one that was slower than all before it is run again, as others use the machine too."""
+        """One case of part `name`; one slower than all before it is run again, as others use the machine too."""
         self.cases[name] += 1
         slowest, _ = self.slowest.get(name, (0.0, 0))
         taken = self._time(name, body, seed)
