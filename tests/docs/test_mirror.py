@@ -38,13 +38,10 @@ ELSEWHERE = {
     ),
     "dialects/__init__": _CAPTURES,  # each capture is detected, and the folder says as what
     # hooks and what they share mean something inside a proxy only
-    **dict.fromkeys(
-        ("mitm/exchange", "mitm/recording", "mitm/rows", "mitm/streams", "mitm/tap", "mitm/who"), "mitm/test_ends.py"
-    ),
-    "mitm/idle": "mitm/test_idle.py",
+    "mitm/tap": "mitm/test_ends.py",
+    "mitm/recording": "mitm/test_faults.py",
     "mitm/websocket": "mitm/test_websocket.py",
-    **dict.fromkeys(("mitm/edits", "mitm/incoming", "mitm/options"), "mitm/test_requests.py"),
-    **dict.fromkeys(("mitm/refusals", "mitm/retry"), "mitm/test_retry.py"),
+    "mitm/retry": "mitm/test_retry.py",
     "mitm/estimates": "mitm/test_ends.py",  # what a cut stream is estimated at
     "store/resolved": "mitm/test_resolve.py",  # asked of a real upstream, written by a real store
     "report/refusals": "unit/report/test_commands.py",  # a command, run as one

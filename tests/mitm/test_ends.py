@@ -274,6 +274,29 @@ def test_early_hints_are_an_end(line: Line, tag: str) -> None:
     assert exchange.done.wait(5)
 
 
+# -- what was never counted
+
+
+@pytest.mark.parametrize("words", ["chunks=40;hold=20", "chunks=40;hold=20;encoding=gzip;stubborn"])
+def test_a_cut_stream_is_estimated_and_says_so(proxy: Mitmdump, words: str, tag: str) -> None:
+    """Estimates have columns of their own; the provider's stay empty, and so does the exact cost."""
+    with Http1(proxy.port) as client:
+        client.post(STREAM, CHAT, x_upstream=words, x_usage_tag=tag).read(lambda got: len(got.body) > 300)
+    row = proxy.row(tag)
+    assert (row["end_reason"], row["usage_quality"]) == ("client_disconnected", "estimated")
+    assert (row["input_tokens"], row["output_tokens"], row["total_tokens"]) == (None, None, None)
+    assert row["estimated_input_tokens"] > 0
+    assert row["estimated_output_tokens"] > 0
+    assert row["cost_source"] in (None, "estimated")
+
+
+def test_a_whole_stream_is_not_estimated(proxy: Mitmdump, tag: str) -> None:
+    with Http1(proxy.port) as client:
+        client.post(STREAM, CHAT, x_upstream="chunks=3", x_usage_tag=tag).read()
+    row = proxy.row(tag)
+    assert (row["usage_quality"], row["estimated_output_tokens"]) == ("exact", None)
+
+
 # -- nobody there
 
 
