@@ -126,7 +126,7 @@ class Reader:
         feed, watch, batch = self.feed, self._watch, self._batch
         append = batch.append
         head, head_length, stop, between, tail, tail_length, lines, holds = NO_SHAPE
-        count = size = begun = 0
+        count = size = 0
         latest: bytes | None = None
 
         def reshape(shape: Shape) -> None:

@@ -33,8 +33,8 @@ _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
 # the usage that a frame carries, and what must not stand behind it: shapes end there
 _USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
 _TELLS = re.compile(rb'"(?:choices|candidates|promptFeedback|error|finish_reason|finishReason)"')
-KEY = b'":'
-"""What is counted behind the usage: one key more may be an error's."""
+KEY = b":"
+"""What is counted behind the usage: one key more may be an error's. (One byte is counted faster than two.)"""
 _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 
 
