@@ -294,7 +294,11 @@ def prune(older_than: int, yes: bool, vacuum: bool, as_json: bool, db: str) -> N
     with opened(db, write=True) as database:
         count = count_old(database, before)
         if count and not yes:
-            click.confirm(f"Delete {count:,} row{'' if count == 1 else 's'} from before {before:%Y-%m-%d %H:%M} UTC?", abort=True, err=True)
+            click.confirm(
+                f"Delete {count:,} row{'' if count == 1 else 's'} from before {before:%Y-%m-%d %H:%M} UTC?",
+                abort=True,
+                err=True,
+            )
         with progress("deleting", count) as advance:
             deleted = delete_before(database, before, advance) if count else 0
         if vacuum and db_is_sqlite(database):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -72,12 +72,17 @@ def _title(summary: Summary) -> str:
     if summary.since:
         parts.append(f"since {_moment(summary.since)}")
     if summary.until:
-        parts.append(f"until {_moment(summary.until)}")
+        parts.append(f"until {_last_day(summary.until)}")
     return " · ".join([*parts, zone_name(summary.timezone)])
 
 
 def _moment(when: datetime) -> str:
     return f"{when:%Y-%m-%d}" if not (when.hour or when.minute) else f"{when:%Y-%m-%d %H:%M}"
+
+
+def _last_day(end: datetime) -> str:
+    """The end as it was asked for: the last day that counts, where the end is its midnight."""
+    return _moment(end if end.hour or end.minute else end - timedelta(days=1))
 
 
 def _table(summary: Summary) -> Table:
