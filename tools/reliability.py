@@ -130,7 +130,7 @@ terminal escapes in names, errors and paths
 never reach the log raw
 test_log.py::test_no_control_character_is_logged
 
-an error that repeats the key or the request
+an error that repeats the key or quotes the request
 that is cut out of it; database, journal and log are searched for every kind of secret
 test_secrets.py::test_nothing_secret_is_written
 

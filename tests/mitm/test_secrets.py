@@ -64,6 +64,7 @@ FRAMES = (
 )
 #: what an upstream may say back: the key, in an error's message; the prompt, in a refusal of the edit
 ERROR = {"error": {"message": f"Incorrect API key provided: {S['bearer']}. Or {S['query']}?", "type": "auth"}}
+QUOTE = {"error": {"message": f'Invalid value: "{S["prompt"]}", not "{S["system"]}"', "code": 400}}
 ECHO = {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted", "input": ASKED}]}
 
 
@@ -91,6 +92,8 @@ def answer(body: bytes) -> Iterator[bytes]:
             yield from whole(200, FRAMES[0] | {"choices": [{"message": DELTA, "finish_reason": "stop"}]})
         case "error":
             yield from whole(401, ERROR)
+        case "quote":
+            yield from whole(400, QUOTE)
         case "echo" if "stream_options" in told:
             yield from whole(422, ECHO)
         case "error frame":
@@ -129,7 +132,7 @@ def test_nothing_secret_is_written(start: Callable[..., Mitmdump], tmp_path: Pat
     with running_feed(answer) as feed:
         proxy = start(f"reverse:{feed.url}", usage_db=folder / "usage.db", termlog_verbosity="debug")
         for _ in range(2):
-            for model in ("gpt-4o", "error", "echo", "error frame", "broken", "cut"):
+            for model in ("gpt-4o", "error", "quote", "echo", "error frame", "broken", "cut"):
                 call(proxy, STREAM | ASKED | {"model": model})
             call(proxy, WHOLE | ASKED | {"model": "whole"})
         call(proxy, gzip.compress(json.dumps(STREAM | ASKED).encode()), content_encoding="gzip")
@@ -146,10 +149,10 @@ def test_nothing_secret_is_written(start: Callable[..., Mitmdump], tmp_path: Pat
             authorization=f"AWS4-HMAC-SHA256 Credential=AKIAX/20260101/x/bedrock/aws4_request, Signature={S['aws']}",
         )
         leave(proxy)
-        proxy.ended(23)
+        proxy.ended(25)
         with closing(sqlite3.connect(folder / "usage.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            for model in ("gpt-4o", "error", "echo"):
+            for model in ("gpt-4o", "error", "quote", "echo"):
                 call(proxy, STREAM | ASKED | {"model": model})
             proxy.wait_for_line("cannot be written")
             proxy.stop(how)

@@ -10,6 +10,7 @@ import orjson
 from mitmproxy import http
 
 from usagetap.encoding import DecodeError, decode
+from usagetap.mitm.quotes import without_quotes
 from usagetap.model import Request
 
 BODY_LIMIT = 64 << 20
@@ -89,10 +90,15 @@ def credential_of(request: Request) -> str | None:
 
 
 def masked(message: str, request: Request) -> str:
-    """`message` without the request's credentials: some providers repeat a key in an error's text."""
+    """`message` without the request's credentials and without what it quotes of the request's texts.
+
+    It may have been cut in the middle of a credential: then the beginning of one goes, too.
+    """
     for secret in _secrets_of(request):
         message = message.replace(secret, "***")
-    return message
+        begun = next((size for size in range(len(secret) - 1, 7, -1) if message.endswith(secret[:size])), 0)
+        message = message[: len(message) - begun] + "***" if begun else message
+    return without_quotes(message, request.body)
 
 
 def _secrets_of(request: Request) -> list[str]:

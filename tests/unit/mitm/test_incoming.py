@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,19 @@ SECRET = "sk-live-0123456789abcdef"
 )
 def test_no_credential_is_left_in_a_message(request_: Request) -> None:
     assert masked(f"Incorrect key {SECRET} ({SECRET!r}).", request_) == "Incorrect key *** ('***')."
+
+
+def test_a_credential_that_the_messages_end_cuts_goes_too() -> None:
+    request_ = asked(authorization=f"Bearer {SECRET}")
+    assert masked(f"Incorrect key {SECRET}"[:-3], request_) == "Incorrect key ***"
+    assert masked(f"Keys begin with {SECRET[:5]}", request_) == f"Keys begin with {SECRET[:5]}"
+
+
+def test_a_quotation_of_the_request_goes() -> None:
+    request_ = replace(asked(), body={"contents": "a prompt that is nobody's business"})
+    assert masked("Invalid value at 'contents': \"a prompt that is nobody's business\"", request_) == (
+        "Invalid value at 'contents': \"***\""
+    )
 
 
 @given(st.text())
