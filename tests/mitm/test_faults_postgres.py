@@ -1,4 +1,4 @@
-"""PostgreSQL that goes away and comes back, is not there at the start, or knows no such user: rows wait in the journal."""
+"""PostgreSQL that goes away and comes back, is not there, or knows no such user: rows wait in the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every bound under real traffic: many streams, long sockets, large frames, large bodies. Beyond it bytes pass as ever."""
+"""Every bound under real traffic: many streams, long sockets, large frames and bodies. Beyond it bytes pass, too."""
 
 from __future__ import annotations
 
