@@ -10,7 +10,7 @@ from pathlib import Path
 from tables import table
 
 from usagetap import encoding, reader, rewrite
-from usagetap.mitm import estimates, incoming, refusals, resolve, retry, streams, tap, websocket
+from usagetap.mitm import estimates, incoming, quotes, refusals, resolve, retry, streams, tap, websocket
 from usagetap.store import backing, journal, rows, writer
 from usagetap.turns import base
 
@@ -221,6 +221,11 @@ def _of_requests() -> Rows:
             "a second answer after a refusal",
             _size(retry.ANSWER_LIMIT),
             "it is held whole; beyond, the client gets the refusal",
+        ),
+        (
+            "text of a request that an error may quote",
+            _size(quotes.TEXT_LIMIT),
+            "the latest first, some ten milliseconds; what is older is not looked for",
         ),
         (
             "refusals that are remembered",
