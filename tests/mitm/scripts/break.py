@@ -1,4 +1,4 @@
-"""Breaks the function of the addon that a request names (`x-break: usagetap.reader.Reader.feed`), until the next one."""
+"""Breaks the function of ours that a request names (`x-break: usagetap.reader.Reader.feed`), until the next request."""
 
 from __future__ import annotations
 
