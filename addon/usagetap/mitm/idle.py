@@ -35,7 +35,10 @@ def cut_upstream(flow: http.HTTPFlow) -> None:
         if flow.server_conn.alpn == b"h2" and _streams_of(handler, flow) > 1:
             log.warning("usage: %s is idle, but shares its HTTP/2 connection: it is not cut", flow.request.host)
             return
-        handler.transports[flow.server_conn].handler.cancel("idle timeout")
+        transport = handler.transports[flow.server_conn]
+        transport.handler.cancel("idle timeout")
+        if transport.writer:  # a task that is cancelled in the middle of an event leaves its socket open
+            transport.writer.close()
     except (AttributeError, KeyError, TypeError) as error:
         log.warning("usage: %s is idle, but cannot be cut (%r)", flow.request.host, error)
 

@@ -12,7 +12,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -27,9 +27,12 @@ from usagetap.mitm.refusals import Refusals
 from usagetap.mitm.resolve import Resolver
 from usagetap.mitm.retention import Retention
 from usagetap.model import Record, Usage
+from usagetap.store.database import StoreError
 from usagetap.store.instance import new_id
 from usagetap.store.place import place_of
+from usagetap.store.queries import open_reader, refusals
 from usagetap.store.resolved import write_resolved
+from usagetap.store.rows import from_iso
 from usagetap.store.secret import fingerprint, load_secret
 from usagetap.store.writer import Finish, Writer
 
@@ -39,7 +42,11 @@ logging.getLogger("peewee").setLevel(logging.WARNING)  # it logs every statement
 DRAIN = 5.0
 """Seconds that a stop waits for the writer: more than any batch takes, less than what a person waits for."""
 
+REFRESH = 30.0
+"""Seconds between two looks at table `refusals`: `usagetap refusals clear` is heard within that time."""
+
 type Ended = Callable[[Record], None]
+type Refused = tuple[str, str, float | None]
 
 
 class Recording:
@@ -74,6 +81,10 @@ class Recording:
     def put(self, record: Record, finish: Finish | None = None) -> None:
         """Hand a record to the writer: once when its request leaves, once when it has ended."""
         self.writer.put(record, finish)
+
+    def refresh(self) -> None:
+        """Take up what was learned by another proxy, or cleared by hand, since; read on the writer's thread."""
+        self.writer.submit(lambda db: self.refusals.replace(_refused(db)))
 
     def stop(self) -> None:
         """Write what is queued and end."""
@@ -193,17 +204,16 @@ def _read_prices(path: str) -> Any:
         raise exceptions.OptionsError(str(error)) from error
 
 
-def _known_refusals(db: str) -> Iterable[tuple[str, str, float | None]]:
+def _known_refusals(db: str) -> list[Refused]:
     """What table `refusals` says at the start; nothing where there is no table yet."""
-    from usagetap.store.database import StoreError
-    from usagetap.store.queries import open_reader, refusals
-    from usagetap.store.rows import from_iso
-
     try:
         with closing(open_reader(db)) as reader:
-            return [
-                (row["host"], row["scope"], from_iso(row["expires_at"]) if row["expires_at"] else None)
-                for row in refusals(reader)
-            ]
+            return _refused(reader)
     except (StoreError, PeeweeException, OSError):  # the writer will say what is wrong with it
         return []
+
+
+def _refused(db: Database) -> list[Refused]:
+    return [
+        (row["host"], row["scope"], from_iso(row["expires_at"]) if row["expires_at"] else None) for row in refusals(db)
+    ]

@@ -63,12 +63,16 @@ class Tap:
         self._watching = asyncio_utils.create_task(self._watch(), name="usage: idle streams", keep_ref=True)
 
     async def _watch(self) -> None:
-        """Look for idle streams, as often as a quarter of what they may be idle."""
+        """Look for idle streams, as often as a quarter of what they may be idle; and for refusals, now and then."""
+        refreshed = time.monotonic()
         while True:
             timeout = recording.current().settings.idle_timeout
             await asyncio.sleep(min(max(timeout / 4, 0.05), 1.0) if timeout else 1.0)
             for flow, known in exchange.in_flight() if timeout else ():
                 self._cut_if_idle(flow, known, timeout)
+            if time.monotonic() - refreshed > recording.REFRESH:
+                refreshed = time.monotonic()
+                recording.current().refresh()
 
     @fail_open
     def _cut_if_idle(self, flow: http.HTTPFlow, known: Exchange, timeout: float) -> None:
