@@ -58,9 +58,12 @@ def read_folder(folder: Path) -> Capture:
     """One `captures/<dialect>/<case>/`."""
     meta = tomllib.loads((folder / "meta.toml").read_text(encoding="utf-8"))
     content_type = meta.get("content_type")
+    name, body = f"{folder.parent.name}/{folder.name}", (folder / "response.body").read_bytes()
+    if meta.get("url", "").startswith("wss:"):  # one message a line
+        return Capture(id=name, status=101, messages=_said(json.loads(line) for line in body.splitlines()))
     return Capture(
-        id=f"{folder.parent.name}/{folder.name}",
-        body=(folder / "response.body").read_bytes(),
+        id=name,
+        body=body,
         status=int(meta.get("status", 200)),
         content_type=content_type,
         headers=[(name, str(value)) for name, value in meta.get("headers", {}).items() if name != "content-type"],
@@ -72,8 +75,7 @@ def read_record(record: dict[str, Any]) -> Capture:
     """One line of a corpus."""
     if "messages" in record:
         messages = (message for message in record["messages"] if message["kind"] == "message")
-        said = tuple((message["dir"] == "received", message["data"]) for message in messages)
-        return Capture(id=record["id"], status=101, messages=said)
+        return Capture(id=record["id"], status=101, messages=_said(messages))
     body = base64.b64decode(record["body_b64"]) if "body_b64" in record else (record.get("body") or "").encode()
     return Capture(
         id=record["id"],
@@ -83,6 +85,10 @@ def read_record(record: dict[str, Any]) -> Capture:
         headers=list((record.get("usage_headers") or {}).items()),
         stream=bool(record.get("stream")),
     )
+
+
+def _said(messages: Iterable[dict[str, Any]]) -> tuple[tuple[bool, Message], ...]:
+    return tuple((message["dir"] == "received", message["data"]) for message in messages)
 
 
 def _streams(content_type: str | None) -> bool:

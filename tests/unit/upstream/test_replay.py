@@ -109,6 +109,13 @@ def test_a_recorded_socket(corpus):
     assert load([corpus])["three"].messages == ((True, "hello"), (False, "?"), (True, "answer"))
 
 
+def test_a_folder_with_a_socket_has_its_messages(tmp_path):
+    (tmp_path / "meta.toml").write_text('url = "wss://api.openai.com/v1/realtime"')
+    (tmp_path / "response.body").write_text('{"dir":"received","data":"hello"}\n{"dir":"sent","data":"?"}\n')
+    found = read_folder(tmp_path)
+    assert (found.status, found.messages) == (101, ((True, "hello"), (False, "?")))
+
+
 def test_what_is_no_corpus_is_named_with_its_line(tmp_path):
     path = tmp_path / "wrong.jsonl"
     path.write_text(json.dumps(RECORD) + "\n{}\n")
