@@ -55,7 +55,8 @@ class Anthropic(Dialect):
         if not path.endswith("/messages"):
             return False
         if not isinstance(request.body, dict):
-            return path.endswith("/v1/messages") and "anthropic-version" in request.headers
+            ours = "anthropic-version" in request.headers or "anthropic" in request.host
+            return ours and path.endswith("/v1/messages")
         # mail and chat services have `…/messages` too, OpenAI's assistants `/threads/{id}/messages`
         known = {"messages"} if not path.endswith("/v1/messages") else {"messages", "model", "stream"}
         return "role" not in request.body and not known.isdisjoint(request.body)

@@ -24,7 +24,7 @@ from usagetap.dialects.cost import observe_cost
 from usagetap.model import Observation, Request, Transport, Usage
 
 _TELLS = re.compile(rb'"(?:type|event_type)"\s*:\s*"(?:message-start|message-end|stream-start|stream-end)"|"error"')
-_CHAT = re.compile(r"/v[12]/(?:chat|generate)$")
+_CHAT = re.compile(r"/v([12])/(?:chat|generate)$")
 _EMBED = re.compile(r"/v[12]/embed$")
 
 
@@ -36,9 +36,10 @@ class Cohere(Dialect):
     transport_hint: ClassVar[Transport | None] = "ndjson"
 
     def matches(self, request: Request) -> bool:
-        if request.method != "POST" or not _CHAT.search(request.path.rstrip("/")):
+        found = _CHAT.search(request.path.rstrip("/"))
+        if request.method != "POST" or found is None:
             return False
-        if "/v2/" in request.path:
+        if found[1] == "2":
             return True
         if not isinstance(request.body, dict):
             return "cohere" in request.host
@@ -56,6 +57,7 @@ class Cohere(Dialect):
         kind = payload.get("type") or payload.get("event_type")
         if kind is None:
             _observe_answer(seen, payload)
+            seen.terminal = seen.terminal or seen.finished
         elif kind == "message-start":
             observe_identity(seen, payload)
             seen.finish_reasons.setdefault(0, None)

@@ -175,4 +175,4 @@ def _of_modality(parts: Any, modality: tuple[str, int]) -> int | None:
 
 
 def _path(request: Request) -> str:
-    return unquote(request.path)
+    return unquote(request.path).rstrip("/")

@@ -45,7 +45,7 @@ class OpenAIChat(Dialect):
         if path.endswith("/chat/completions"):
             return True
         has_messages = isinstance(request.body, dict) and "messages" in request.body
-        if path == "/v1/chat":  # Writer's path, taken there also with a body that is no JSON; Cohere's v1 has `message`
+        if path.endswith("/v1/chat"):  # Writer's path, there also with a body that is no JSON; Cohere's has `message`
             return has_messages or request.host.endswith("writer.com")
         return has_messages and path.endswith("/completions")  # Mistral's agents, gateways' own prefixes
 
