@@ -8,6 +8,7 @@ import json
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import repeat
 from pathlib import Path
@@ -34,9 +35,10 @@ _STATIC = {
     "charts.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-#: no inline script, no foreign address, no frame; `style-src` is Plotly's: it writes its styles itself
+#: nothing inline, no foreign address, no frame. Plotly would write style elements of its own: it leaves that to our
+#: stylesheet where one bears its name and `no-inline-styles` (github.com/plotly/plotly.js/pull/7109; see `style_marks`)
 POLICY = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none';"
+    "default-src 'self'; img-src 'self' data:; object-src 'none';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 SECURITY = {
@@ -146,6 +148,7 @@ class Site:
             priced=view.currency_of(group.total for group in groups) is not None,
             digits=view.digits_of(group.total for group in groups),
             charts=_inert(view.charts(scene, groups)) if self._plotly else None,
+            marks=style_marks(self._plotly) if self._plotly else (),
             speeds=view.speeds(scene)[:_GROUPS_SHOWN],
             wasted=view.wasted(ask, scene.waste or ())[:_GROUPS_SHOWN],
             notices=view.notices(scene.models or ()),
@@ -236,3 +239,11 @@ def find_plotly() -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+@lru_cache(2)
+def style_marks(plotly: Path) -> tuple[str, ...]:
+    """The ids under which Plotly's bundle adds styles of its maps, if the page has no element of that id yet."""
+    return tuple(
+        sorted({found.decode() for found in re.findall(rb'getElementById\("([0-9a-f]{64})"\)', plotly.read_bytes())})
+    )

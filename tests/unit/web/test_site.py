@@ -13,7 +13,7 @@ import pytest
 from usagetap.store.queries import open_reader
 from usagetap.web import site as module
 from usagetap.web.board import Board
-from usagetap.web.site import Site, find_plotly
+from usagetap.web.site import POLICY, Site, find_plotly, style_marks
 
 from .conftest import ZONE, get, site_over
 
@@ -67,6 +67,17 @@ def test_no_page_has_inline_scripts_or_styles(site: Site, put: Callable[..., Non
         page = get(site, path).body.decode()
         assert re.findall(r"<script(?![^>]*(?:src=|application/json))", page) == []
         assert re.findall(r"\sstyle=|<style|\son[a-z]+=|https?://", page) == []
+    assert "unsafe" not in POLICY
+
+
+def test_plotly_finds_every_style_it_would_write_already_there(site: Site, put: Callable[..., None]) -> None:
+    plotly = find_plotly()
+    if plotly is None:
+        pytest.skip("plotly is not installed (extra `web`)")
+    put()
+    page = text(site)
+    for name in ("plotly.js-style-global", *style_marks(plotly)):
+        assert f'id="{name}"' in page
 
 
 def test_what_has_not_changed_is_not_sent_again(site: Site, put: Callable[..., None]) -> None:
