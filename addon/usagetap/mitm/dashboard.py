@@ -29,6 +29,12 @@ from usagetap.web.zone import machine_zone
 log = logging.getLogger(__name__)
 
 MAGIC_HOST = "usage.it"
+HELD = 32 << 20
+"""Bytes of an answer through the proxy, which has to hold it: some sixty thousand rows."""
+TOO_LONG = (
+    b"That is more than 32 MiB: ask for less time, or for fewer by a filter."
+    b" mitmweb's /usage, `usagetap web` and `usagetap export` give any number of rows.\n"
+)
 _SITE = "usagetap_site"
 
 
@@ -67,7 +73,7 @@ class Dashboard:
             # every look would be a flow of its own in the list of flows: this one does not refresh by itself
             self._magic = self._keep(Site(self._board(), live=False))
         try:
-            flow.response = to_response(await magic(self._magic, flow))
+            flow.response = to_response(await whole(await magic(self._magic, flow)))
         except Exception as error:  # a page must not harm the proxy: a bad answer instead of none
             log.error("usage: %s in the page at %s", type(error).__name__, flow.request.path, exc_info=error)
             flow.response = http.Response.make(500, "The page failed; the proxy's log says why.\n")
@@ -128,6 +134,18 @@ async def magic(site: Site, flow: http.HTTPFlow) -> Answer:
 
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+
+
+async def whole(answer: Answer) -> Answer:
+    """The answer in one piece, for mitmproxy sends none of its own in several; what is too long is none, not a part."""
+    if answer.more is None:
+        return answer
+    body = bytearray(answer.body)
+    async for piece in answer.more:
+        body += piece
+        if len(body) > HELD:
+            return Answer(400, TOO_LONG, _TEXT)
+    return Answer(answer.status, bytes(body), answer.headers)
 
 
 def to_response(answer: Answer) -> http.Response:

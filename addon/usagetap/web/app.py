@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler
 
-from .site import ROOT, SECURITY, Answer, Site
+from .site import ROOT, SECURITY, UNREADABLE, Answer, Site
 
 
 class Pages:
@@ -29,21 +30,31 @@ class Pages:
     async def get(self, path: str | None = None) -> None:
         """Answer from the site."""
         request: Any = self
-        send(
-            request,
-            await self._site.answer(path or "", request.request.query, request.request.headers.get("If-None-Match")),
-        )
+        etag = request.request.headers.get("If-None-Match")
+        await send(request, await self._site.answer(path or "", request.request.query, etag))
 
     head = get
 
 
-def send(request: RequestHandler, answer: Answer) -> None:
-    """Write an answer."""
+async def send(request: RequestHandler, answer: Answer) -> None:
+    """Write an answer, no quicker than it is taken; where the rest fails, cut it: a part must not look whole."""
     request.set_status(answer.status)
     for name, value in (SECURITY | answer.headers).items():
         request.set_header(name, value)
     if answer.status != 304:
         request.write(answer.body)
+    if answer.more is None or request.request.method == "HEAD":
+        return
+    connection: Any = request.request.connection
+    try:
+        await request.flush()
+        async for piece in answer.more:
+            request.write(piece)
+            await request.flush()
+    except StreamClosedError:
+        return  # whoever asked has left
+    except (*UNREADABLE, RuntimeError):
+        connection.stream.close()
 
 
 def routes(

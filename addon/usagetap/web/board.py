@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time as clock
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from typing import Any
@@ -145,10 +145,10 @@ class Board:
             else (row, [each for each in queries.by_flow(db, row["flow_id"]) if each["id"] != row_id])
         )
 
-    def rows(self, ask: Ask, limit: int) -> list[StoredRow]:
-        """Up to `limit` rows of what the page shows, the newest first."""
+    def each_row(self, ask: Ask) -> Iterator[StoredRow]:
+        """Every row of the range that passes the filters, by `id`, some at a time; each `next` is for the worker."""
         since = ask.since(datetime.now(self.zone))
-        return dashboard.newest(self._connect(), limit=limit, before_id=ask.before, since=since, filters=ask.wanted)
+        yield from queries.each_row(self._connect(), since=since, filters=ask.wanted)
 
     def interrupt(self) -> None:
         """Stop a running query (from another thread): a proxy that is told to stop does not wait for a page."""

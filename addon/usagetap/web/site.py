@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,7 +28,6 @@ from .board import PAGE, Board
 ROOT = "/usage"
 PATIENCE = 0.15
 """Seconds that a page waits for the database; then it says so and asks again."""
-CSV_ROWS = 50_000
 _HERE = Path(__file__).parent
 _STATIC = {
     "app.css": "text/css; charset=utf-8",
@@ -50,14 +50,21 @@ SECURITY = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+UNREADABLE = (StoreError, PeeweeException, OSError)
+"""What a database that cannot be read raises."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response: status, body, headers (beyond `SECURITY`, which every answer carries)."""
+    """A response: status, body, headers (beyond `SECURITY`, which every answer carries), and what follows the body.
+
+    `more` may raise: what was sent until then is a part only, and must not look whole.
+    """
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    more: AsyncIterator[bytes] | None = None
 
 
 class Site:
@@ -86,13 +93,15 @@ class Site:
 
         The dashboard's page does not wait longer than `PATIENCE` for slow sums: it comes without them, and asks again.
         """
+        if path.strip("/") == "responses.csv":
+            return await self._csv(query)
         key = (path, query, etag)
         future = self._running.get(key)
         if future is None:
             try:
                 future = self._running[key] = self._worker.submit(self.respond, path, query, etag)
             except RuntimeError:  # closed: the proxy stops, or has reloaded the script
-                return self._message(503, "The proxy is stopping", "Load the page again once it is back.")
+                return self._stopping()
             future.add_done_callback(lambda _: self._running.pop(key, None))
         done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=PATIENCE if path in ("", "/") else None)
         return future.result() if done else self._busy(query)
@@ -102,10 +111,10 @@ class Site:
         try:
             return self._route(path.strip("/"), query, etag)
         except AskError as error:
-            return self._message(400, "That address is not one of ours", str(error))
-        except (StoreError, PeeweeException, OSError) as error:
+            return self._not_ours(error)
+        except UNREADABLE as error:
             self._board.close()
-            return self._message(503, "The database cannot be read", f"{what_failed(error).rstrip('.')}.")
+            return self._unreadable(error)
 
     def close(self) -> None:
         """Stop what is running and let the database go, any number of times; does not wait."""
@@ -121,8 +130,6 @@ class Site:
     def _route(self, path: str, query: str, etag: str | None) -> Answer:
         if path == "":
             return self._dashboard(parse(query), etag)
-        if path == "responses.csv":
-            return self._csv(parse(query))
         if match := re.fullmatch(r"row/([0-9]{1,18})", path):
             return self._row(int(match[1]))
         if match := re.fullmatch(r"static/([a-z.]+)", path):
@@ -161,7 +168,7 @@ class Site:
         try:
             ask = parse(query)
         except AskError as error:
-            return self._message(400, "That address is not one of ours", str(error))
+            return self._not_ours(error)
         return Answer(
             200, self._render("board.html", ask=ask, busy=True, charts=None), {"Content-Type": _HTML, **_NEVER_KEPT}
         )
@@ -184,10 +191,30 @@ class Site:
         )
         return Answer(200, page, {"Content-Type": _HTML, **_NEVER_KEPT})
 
-    def _csv(self, ask: Ask) -> Answer:
+    async def _csv(self, query: str) -> Answer:
+        """All rows that the page is about, not only those of its table; some at a time, however many there are."""
+        try:
+            pieces = self._pieces(rows.to_csv(self._board.each_row(parse(query))))
+            heading, some = await anext(pieces), await anext(pieces, b"")
+        except AskError as error:
+            return self._not_ours(error)
+        except UNREADABLE as error:
+            return self._unreadable(error)
+        except RuntimeError:
+            return self._stopping()
         headers = {"Content-Type": "text/csv; charset=utf-8", **_NEVER_KEPT}
         headers["Content-Disposition"] = 'attachment; filename="usage.csv"'
-        return Answer(200, rows.to_csv(self._board.rows(ask, CSV_ROWS)), headers)
+        return Answer(200, heading + some, headers, pieces)
+
+    async def _pieces(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        """The same, each made on the worker, between two of which it has time for others."""
+        loop = asyncio.get_running_loop()
+        try:
+            while (piece := await loop.run_in_executor(self._worker, next, pieces, None)) is not None:
+                yield piece
+        except UNREADABLE:
+            self._worker.submit(self._board.close)
+            raise
 
     def _static(self, name: str) -> Answer:
         kept = {"Cache-Control": "private, max-age=31536000, immutable"}  # the address carries the version
@@ -196,6 +223,15 @@ class Site:
         if name not in _STATIC:
             return self._message(404, "There is no such file", "The dashboard is the way back.")
         return Answer(200, (_HERE / "static" / name).read_bytes(), {"Content-Type": _STATIC[name], **kept})
+
+    def _not_ours(self, error: AskError) -> Answer:
+        return self._message(400, "That address is not one of ours", str(error))
+
+    def _unreadable(self, error: Exception) -> Answer:
+        return self._message(503, "The database cannot be read", f"{what_failed(error).rstrip('.')}.")
+
+    def _stopping(self) -> Answer:
+        return self._message(503, "The proxy is stopping", "Load the page again once it is back.")
 
     def _message(self, status: int, title: str, sentence: str) -> Answer:
         page = self._render("message.html", title=title, sentence=sentence, status=status)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from mitmproxy.test import tflow, tutils
 from tornado.web import Application, RequestHandler
 
 from usagetap.mitm import dashboard
-from usagetap.mitm.dashboard import flow_link, is_magic, is_this_machine, magic
+from usagetap.mitm.dashboard import flow_link, is_magic, is_this_machine, magic, whole
 from usagetap.store.database import connect
 from usagetap.store.migrations import migrate
 from usagetap.store.queries import open_reader
@@ -140,3 +140,15 @@ def test_flows_that_mitmweb_has_no_more_are_not_linked(monkeypatch: pytest.Monke
     Master.view = type("View", (), {"get_by_id": lambda self, flow_id: flow_id == "here" or None})()
     assert flow_link("here") == "/#/flows/here/response"
     assert flow_link("gone") is None
+
+
+def test_an_answer_in_pieces_is_put_together_or_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def more() -> AsyncIterator[bytes]:
+        yield b"b" * 3
+        yield b"c" * 3
+
+    assert asyncio.run(whole(Answer(200, b"a", {}, more()))) == Answer(200, b"abbbccc", {})
+    monkeypatch.setattr(dashboard, "HELD", 6)
+    refused = asyncio.run(whole(Answer(200, b"a", {}, more())))
+    assert refused.status == 400
+    assert b"ask for less" in refused.body

@@ -4,11 +4,16 @@ import asyncio
 import http.client
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from peewee import OperationalError
 
+from usagetap.store.queries import StoredRow
+from usagetap.web import rows
 from usagetap.web.app import serve
+from usagetap.web.ask import Ask
 from usagetap.web.site import Site
 
 
@@ -44,13 +49,11 @@ def ask(address: str) -> Asking:
     port = urlsplit(address).port
 
     def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, headers=sent)
-        answer = connection.getresponse()
-        told = (answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
-        connection.close()
-        return told
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request(method, path, headers=sent)
+            with connection.getresponse() as answer:
+                return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
     return ask
 
@@ -101,6 +104,28 @@ def test_there_is_nothing_to_write(ask: Asking, address: str) -> None:
     cookie = log_in(ask, address).partition(";")[0]
     assert ask("/usage", "POST", Cookie=cookie)[0] == 405
     assert ask("/usage", "HEAD", Cookie=cookie)[2] == b""
+
+
+def test_the_csv_comes_in_pieces_and_a_part_never_looks_whole(
+    ask: Asking, address: str, site: Site, put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "CSV_LINES", 1)
+    for _ in range(3):
+        put()
+    cookie = log_in(ask, address).partition(";")[0]
+    status, headers, body = ask("/usage/responses.csv", Cookie=cookie)
+    assert (status, headers["transfer-encoding"], body.count(b"\r\n")) == (200, "chunked", 4)
+    assert ask("/usage/responses.csv", "HEAD", Cookie=cookie)[2] == b""
+
+    whole = site._board.each_row
+
+    def broken(wanted: Ask) -> Iterator[StoredRow]:
+        yield from whole(wanted)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(site._board, "each_row", broken)
+    with pytest.raises(http.client.IncompleteRead):
+        ask("/usage/responses.csv", Cookie=cookie)
 
 
 def test_the_root_leads_to_the_dashboard(ask: Asking, address: str) -> None:

@@ -84,7 +84,7 @@ def test_raw_usage_keeps_its_lines_and_loses_its_controls(row: Any) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "＝x"])
 def test_no_cell_of_the_csv_is_a_formula(row: Any, text: str) -> None:
-    (line,) = csv.DictReader(io.StringIO(rows.to_csv([row(tag=text)]).decode(), newline=""))
+    (line,) = csv.DictReader(io.StringIO(b"".join(rows.to_csv([row(tag=text)])).decode(), newline=""))
     assert line["tag"] == f"'{text}"
     assert line["input_tokens"] == "1234"
     assert "usage_raw" not in line

@@ -4,16 +4,19 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 
 from usagetap.store.queries import open_reader
+from usagetap.web import rows
 from usagetap.web import site as module
+from usagetap.web.ask import parse
 from usagetap.web.board import Board
-from usagetap.web.site import POLICY, Site, find_plotly, style_marks
+from usagetap.web.site import POLICY, Answer, Site, find_plotly, style_marks
 
 from .conftest import ZONE, get, site_over
 
@@ -119,10 +122,62 @@ def test_a_database_that_cannot_be_read_is_a_sentence_not_a_traceback(tmp_path: 
 def test_the_csv_is_what_is_shown(site: Site, put: Callable[..., None]) -> None:
     put(tag="a")
     put(tag="b")
-    answer = get(site, "responses.csv", "tag=b")
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="usage.csv"'
-    assert answer.body.count(b"\r\n") == 2
-    assert b",b," in answer.body
+
+    async def read() -> bytes:
+        answer = await site.answer("responses.csv", "tag=b")
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="usage.csv"'
+        return await drained(answer)
+
+    body = asyncio.run(read())
+    assert body.count(b"\r\n") == 2
+    assert b",b," in body
+
+
+async def drained(answer: Answer) -> bytes:
+    assert answer.more is not None
+    return answer.body + b"".join([piece async for piece in answer.more])
+
+
+def test_the_csv_has_every_row_whatever_their_number(
+    site: Site, put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "CSV_LINES", 2)
+    for number in range(7):
+        put(tag=f"tag-{number}")
+
+    async def read() -> list[bytes]:
+        answer = await site.answer("responses.csv", "before=1")  # a page of the table is not all that there is
+        await asyncio.wait_for(site.answer("row/1"), 10)  # others are served in between
+        return (await drained(answer)).splitlines()
+
+    lines = asyncio.run(read())
+    assert [line.count(b",") for line in lines] == [lines[0].count(b",")] * 8
+    assert [f"tag-{number}".encode() in line for number, line in enumerate(lines[1:])] == [True] * 7
+
+
+def test_a_csv_whose_database_goes_fails_and_does_not_end(
+    site: Site, put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "CSV_LINES", 1)
+    put()
+
+    def each_row(*_: Any) -> Iterator[Any]:
+        yield from open_rows
+        raise OperationalError("gone")
+
+    async def read(**expected: int) -> None:
+        answer = await site.answer("responses.csv")
+        assert answer.status == expected["status"]
+        if answer.status == 200:
+            with pytest.raises(OperationalError):
+                await drained(answer)
+
+    open_rows = list(site._board.each_row(parse("")))
+    site._board.close()
+    monkeypatch.setattr(site._board, "each_row", each_row)
+    asyncio.run(read(status=200))
+    open_rows.clear()
+    asyncio.run(read(status=503))
 
 
 def test_without_plotly_the_tables_stand_alone(
@@ -134,7 +189,7 @@ def test_without_plotly_the_tables_stand_alone(
         page = text(site)
         assert get(site, "static/plotly.js").status == 404
     assert "<code>pip install 'usagetap[web]'</code>" in page
-    assert "plotly.js" not in page
+    assert "static/plotly.js" not in page
     assert "chart-cost" not in page
 
 
