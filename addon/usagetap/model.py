@@ -92,8 +92,9 @@ class Observation:
     response_id: str | None = None
     response_model: str | None = None
     service_tier: str | None = None
-    finish_reasons: dict[int, str | None] = field(default_factory=dict)
-    """Per choice: the provider's own word, `None` for a choice that was seen and has not finished."""
+    finish_reasons: dict[int, str | int | None] = field(default_factory=dict)
+    """Per choice: the provider's own word (from Vertex it may be a number), `None` for a choice that was seen and has
+    not finished."""
     usage: Usage = field(default_factory=Usage)
     usage_raw: Any = None
     """The provider's own usage object (or objects, in a list or dict), as parsed."""
@@ -158,7 +159,7 @@ class Record:
     response_model: str | None = None
     response_id: str | None = None
     service_tier: str | None = None
-    finish_reasons: list[str | None] | None = None
+    finish_reasons: list[str | int | None] | None = None
     client_include_usage: bool | None = None
     injected: bool = False
     inject_skipped: str | None = None

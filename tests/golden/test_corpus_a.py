@@ -68,8 +68,6 @@ DISAGREEMENTS = [
         "e09f034e996431b57fc8 a04c65ccdbfb3dc9cdc2 dff9e94a40317baae853 7bc3c880c80abb24d980 10be1e85ae17d83f32a5",
         "https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
     ),
-    # `"status": 422` of application/problem+json is HTTP's status, no prediction's
-    *rule("finish_reason", "0c5d3e672bdea7e69767", "https://www.rfc-editor.org/rfc/rfc9457#name-status"),
 ]
 
 

@@ -175,16 +175,6 @@ DISAGREEMENTS = {
         "cache_read_input_tokens",
         lambda exchange, ours, oracle: exchange["provider"] == "llamacpp" and oracle is None,
     ),
-    "a problem's status": _disagreement(
-        "The status in Replicate's problem+json is the HTTP status, not how a prediction ended.",
-        "finish_reasons",
-        lambda exchange, ours, oracle: exchange["provider"] == "replicate" and oracle == str(exchange["status"]),
-    ),
-    "not a response": _disagreement(
-        "The recording is of a cachedContents resource under a generateContent URL: it has no modelVersion.",
-        "response_model",
-        lambda exchange, ours, oracle: '"name": "cachedContents/' in exchange["body"][:200] and ours is None,
-    ),
 }
 
 

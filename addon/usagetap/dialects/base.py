@@ -104,6 +104,13 @@ def text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def finish_reason(value: Any) -> str | int | None:
+    """A finish reason as the provider says it: a word, or (Vertex) an enum's number; 0 and "" say nothing."""
+    if isinstance(value, str):
+        return value[:100] or None
+    return integer(value) or None
+
+
 def add(*counts: int | None) -> int | None:
     """The sum of the counts that are known; `None` where none is."""
     known = [count for count in counts if count is not None]

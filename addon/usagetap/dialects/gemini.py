@@ -4,8 +4,8 @@ https://ai.google.dev/api/generate-content. The last `usageMetadata` counts, as 
 too, and the last one may lack a field that earlier ones had (recorded: `google_search` turns). Thinking is outside
 `candidatesTokenCount`, the prompts of server-side tools are outside `promptTokenCount`. Streams are SSE with CRLF
 where the client asks for `alt=sse`, else one JSON array that arrives piece by piece; neither has a terminal event.
-Vertex writes enums as numbers where the client asks for `enum-encoding=int`. `countTokens` counts, and is no
-response.
+Vertex writes enums as numbers where the client asks for `enum-encoding=int`, and so they stay. `countTokens` counts,
+and is no response.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from usagetap.dialects.base import (
     Json,
     Weight,
     add,
+    finish_reason,
     first_integer,
     integer,
     mapping,
@@ -73,10 +74,11 @@ class Gemini(Dialect):
         inner = payload.get("response")
         answer: Json = inner if isinstance(inner, dict) else payload
         observe_identity(seen, answer, model="modelVersion", response_id="responseId")
+        seen.response_model = seen.response_model or text(answer.get("model"))
         candidates = answer.get("candidates")
         for position, candidate in enumerate(candidates if isinstance(candidates, list) else []):
             _observe_candidate(seen, position, mapping(candidate))
-        blocked = _word(mapping(answer.get("promptFeedback")).get("blockReason"))
+        blocked = finish_reason(mapping(answer.get("promptFeedback")).get("blockReason"))
         if blocked is not None:
             seen.finish_reasons[0] = f"blockReason:{blocked}"
         usage = mapping(answer.get("usageMetadata"))
@@ -145,7 +147,7 @@ def gemini_usage(usage: Json) -> Usage:
 def _observe_candidate(seen: Observation, position: int, candidate: Json) -> None:
     index = candidate.get("index")
     index = index if isinstance(index, int) and 0 <= index < 1024 else position
-    reason = _word(candidate.get("finishReason"))
+    reason = finish_reason(candidate.get("finishReason"))
     if reason is not None:
         seen.finish_reasons[index] = reason
     else:
@@ -158,13 +160,6 @@ def _observe_usage(seen: Observation, usage: Json) -> None:
     seen.usage_raw = usage
     seen.service_tier = text(usage.get("serviceTier")) or seen.service_tier
     observe_cost(seen, usage)
-
-
-def _word(value: Any) -> str | None:
-    """An enum's word, or its number in words; the unspecified one says nothing."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value in ("", 0):
-        return None
-    return str(value)[:100]
 
 
 def _of_modality(parts: Any, modality: tuple[str, int]) -> int | None:

@@ -17,6 +17,7 @@ from usagetap.dialects.base import (
     Json,
     Weight,
     azure_deployment,
+    finish_reason,
     integer,
     mapping,
     observe_error,
@@ -133,9 +134,9 @@ def _observe_choice(seen: Observation, position: int, choice: Any) -> None:
         return
     index = choice.get("index")
     index = index if isinstance(index, int) and 0 <= index < 1024 else position
-    reason = choice.get("finish_reason")
-    if isinstance(reason, str | int) and reason != "" and not isinstance(reason, bool):
-        seen.finish_reasons[index] = str(reason)[:100]
+    reason = finish_reason(choice.get("finish_reason"))
+    if reason is not None:
+        seen.finish_reasons[index] = reason
     else:
         seen.finish_reasons.setdefault(index, None)
 

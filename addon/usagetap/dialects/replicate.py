@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from usagetap.dialects.base import Dialect, Weight, integer, mapping, observe_identity, text
+from usagetap.dialects.base import Dialect, Weight, finish_reason, integer, mapping, observe_identity, text
 from usagetap.model import Observation, Request, Usage
 
 _PATH = re.compile(r"/v1/(?:(?:models|deployments)/([\w.-]+/[\w.-]+)/)?predictions(/[a-z0-9]{16,32})?$")
@@ -45,7 +45,7 @@ class Replicate(Dialect):
 
     def observe(self, seen: Observation, payload: Any) -> None:
         prediction = mapping(payload)
-        status = text(prediction.get("status"))
+        status = finish_reason(prediction.get("status"))  # of a refusal (problem+json) it is HTTP's number
         if status is None:
             return
         observe_identity(seen, prediction)

@@ -100,7 +100,7 @@ def _ended(record: Record) -> str:
 
 
 def _reasons(record: Record) -> str | None:
-    reasons = [reason for reason in record.finish_reasons or () if reason]
+    reasons = [str(reason) for reason in record.finish_reasons or () if reason]
     return f"finish {', '.join(reasons)}" if reasons else None
 
 

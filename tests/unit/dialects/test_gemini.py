@@ -120,7 +120,7 @@ def test_a_stream_ends_when_every_candidate_has() -> None:
     Gemini().observe(seen, {"candidates": [{"index": 0, "finishReason": "STOP"}, {"index": 1}]})
     assert not seen.terminal
     Gemini().observe(seen, {"candidates": [{"index": 1, "finishReason": 2}], "usageMetadata": {"promptTokenCount": 1}})
-    assert seen.finish_reasons == {0: "STOP", 1: "2"}
+    assert seen.finish_reasons == {0: "STOP", 1: 2}
     assert seen.terminal
     assert seen.usage_final
 
