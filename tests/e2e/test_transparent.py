@@ -1,8 +1,8 @@
 """Transparent mode, as the README's recipe has it: a client that knows of no proxy, in a network of its own.
 
 Two network namespaces joined by a cable (veth): the client's, and a gateway's with the proxy and the provider. What
-comes to the gateway's port 443 is redirected to the proxy, which asks the kernel where it was meant to go. The host's
-own network is not touched.
+comes to the gateway's ports 80 and 443 is redirected to the proxy, which asks the kernel where it was meant to go. The
+host's own network is not touched.
 """
 
 import os
@@ -20,6 +20,8 @@ USAGETAP = [sys.executable, "-m", "usagetap"]
 CLIENT, GATEWAY = f"utc{os.getpid()}", f"utg{os.getpid()}"
 ADDRESS = "10.111.7.1"
 PROXY_PORT = "8080"
+SOMEBODY = "65534"
+"""The user whose programs on the gateway itself are redirected; the proxy's own connections are not."""
 
 
 def ip(*words):
@@ -39,7 +41,7 @@ def network():
         pytest.skip("network namespaces are Linux's")
     if os.geteuid() != 0:
         pytest.skip("making a network namespace needs root")
-    for tool in ("ip", "iptables", "curl"):
+    for tool in ("ip", "iptables", "curl", "setpriv"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not installed")
     try:
@@ -50,27 +52,35 @@ def network():
             ip("-n", namespace, "addr", "add", address, "dev", link)
             ip("-n", namespace, "link", "set", link, "up")
             ip("-n", namespace, "link", "set", "lo", "up")
-        rule = ["-t", "nat", "-A", "PREROUTING", "-i", "utveth1", "-p", "tcp", "--dport", "443", "-j", "REDIRECT"]
-        done = subprocess.run(
-            inside(GATEWAY, "iptables", *rule, "--to-ports", PROXY_PORT), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"iptables: {done.stderr.strip()}")
+        redirect("PREROUTING", "-i", "utveth1", port="443")
+        redirect("PREROUTING", "-i", "utveth1", port="80")
+        redirect("OUTPUT", "-m", "owner", "--uid-owner", SOMEBODY, port="80")
         yield
     finally:
         for namespace in (CLIENT, GATEWAY):
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
 
 
+def redirect(chain, *which, port):
+    rule = ["-t", "nat", "-A", chain, "-p", "tcp", *which, "--dport", port, "-j", "REDIRECT", "--to-ports", PROXY_PORT]
+    done = subprocess.run(inside(GATEWAY, "iptables", *rule), capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"iptables: {done.stderr.strip()}")
+
+
 @contextmanager
 def gateway(home):
-    """The provider on port 443 and the proxy, both in the gateway's namespace; all rows are written at the end."""
+    """The provider (ports 443 and 80) and the proxy, in the gateway's namespace; all rows are written at the end."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
     environment = kept | {"HOME": str(home), "PYTHONPATH": str(ADDON), "USAGETAP_DB": str(home / "usage.db")}
-    provider = [*USAGETAP, "upstream", "--tls", "--host", ADDRESS, "--port", "443", "--no-http2"]
+    provider = [*USAGETAP, "upstream", "--host", ADDRESS, "--port"]
     proxy = [*USAGETAP, "run", "--port", PROXY_PORT, "--", "--mode", "transparent", "--set", "ssl_insecure=true"]
     with ExitStack() as stack:
-        for command, ready in ((provider, "fake upstream"), (proxy, "listening at")):
+        for command, ready in (
+            ([*provider, "443", "--tls", "--no-http2"], "fake upstream"),
+            ([*provider, "80"], "fake upstream"),
+            (proxy, "listening at"),
+        ):
             stack.enter_context(started(inside(GATEWAY, *command), environment, ready))
         yield
 
@@ -132,3 +142,36 @@ def test_a_client_that_knows_of_no_proxy_is_seen(network, tmp_path):
     first, second, third = rows(tmp_path)
     assert first == third == ("api.openai.com:443", "ok", "complete", 4)
     assert second[:3] == ("api.openai.com:443", "aborted", "client_disconnected")
+
+
+def ask(*whence, path, host="usage.it"):
+    """Status, policy and body of a page, asked for from a place."""
+    command = [*whence, "curl", "-sS", "-m", "20", "-w", "%{stderr}%{http_code} %header{content-security-policy}"]
+    done = subprocess.run(
+        inside(*command, "--resolve", f"{host}:80:{ADDRESS}", f"http://{host}{path}"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    status, _, policy = done.stderr.partition(" ")
+    return int(status), policy, done.stdout
+
+
+def test_the_page_comes_at_its_magic_name_to_who_is_on_this_machine(network, tmp_path):
+    here = (GATEWAY, "setpriv", f"--reuid={SOMEBODY}", "--clear-groups")
+    with gateway(tmp_path):
+        assert call(tmp_path, conduct="chunks=4").returncode == 0
+        assert ask(*here, path="/")[0] == 302
+        status, policy, page = ask(*here, path="/usage")
+        assert status == 200
+        assert policy.startswith("default-src 'self';")
+        assert "gpt-4o-mini" in page
+        assert ask(*here, path="/usage/responses.csv")[2].count("\n") == 2
+        # through the same proxy, but not on its machine
+        status, policy, page = ask(CLIENT, path="/usage")
+        assert status == 403
+        assert page.startswith("Only for programs on the proxy's own machine")
+        # a name that somebody bound to the same address (DNS rebinding) is not ours: it goes where it was meant to go
+        status, _, page = ask(*here, path="/usage", host="evil.example")
+        assert status == 404
+        assert "gpt-4o-mini" not in page
