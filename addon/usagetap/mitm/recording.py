@@ -28,13 +28,14 @@ from usagetap.mitm.resolve import Resolver
 from usagetap.mitm.retention import Retention
 from usagetap.model import Record, Usage
 from usagetap.store.database import StoreError
+from usagetap.store.finishing import Finish
 from usagetap.store.instance import new_id
 from usagetap.store.place import place_of
 from usagetap.store.queries import open_reader, refusals
 from usagetap.store.resolved import write_resolved
 from usagetap.store.rows import from_iso
 from usagetap.store.secret import fingerprint, load_secret
-from usagetap.store.writer import Finish, Writer
+from usagetap.store.writer import Writer
 
 log = logging.getLogger(__name__)
 logging.getLogger("peewee").setLevel(logging.WARNING)  # it logs every statement with its values
@@ -62,10 +63,10 @@ class Recording:
         """The keys of the records to come; whoever reads flows from a file puts lasting ones in their place."""
         self._prices = _read_prices(settings.prices)
         self._secret = _secret(settings.db)
+        _warm()
         self.refusals = Refusals(_known_refusals(settings.db))
         self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
         self.writer.start()
-        self.writer.submit(_warm)
         self.resolver = Resolver(self._resolved, _log) if settings.resolve else None
         self._retention = Retention(self.writer.submit, settings.retention)
         self._retention.start()
@@ -113,12 +114,17 @@ class Recording:
                 self.on_ended(record)
 
 
-def _warm(_: Database) -> None:
-    """Load the price table before the first row waits for it: that takes some tenths of a second."""
+@cache
+def _warm() -> None:
+    """Load the price table before there is traffic: on whatever thread, it takes two tenths of a second of Python."""
     from usagetap import pricing
 
     sample = Usage(input_tokens=1, output_tokens=1)
-    pricing.price(Record("", "", time.time(), provider="openai", request_model="gpt-4o", status="ok", usage=sample))
+    record = Record("", "", time.time(), provider="openai", request_model="gpt-4o", status="ok", usage=sample)
+    try:
+        pricing.price(record)
+    except Exception as error:  # noqa: BLE001 - a broken price table may cost the prices, never the proxy
+        log.warning("usage: the price table cannot be read: %r", error)
 
 
 _current: Recording | None = None

@@ -1,8 +1,8 @@
 """The one thread that writes. Hooks hand it records and go on; what becomes of the disk is its affair alone.
 
 The promise: what was put more than 100 ms before a `kill -9` is in the database or in the journal. So a batch waits
-15 ms for company and no longer; pricing has a share of each turn, and what does not fit into it is priced after its row
-is safe; and a locked database is waited for only briefly before the rows go to the journal.
+15 ms for company and no longer; pricing has a thread of its own and a share of each turn, and what does not fit into it
+is priced after its row is safe; and a locked database is waited for only briefly before the rows go to the journal.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from peewee import Database, InterfaceError, OperationalError
 from usagetap.model import Record
 
 from .backing import Backing, Log
+from .finishing import Finish, Finisher
 from .journal import JOURNAL_LIMIT, Entry
 from .rows import Row, from_row, snapshot, to_iso, to_row
 from .upsert import write_finish
 
-Finish = Callable[[Record], None]
 Closure = Callable[[Database], object]
 
 #: seconds that a batch waits for company: latency that nobody sees, instead of a transaction for every row
 BATCH_WAIT = 0.015
 #: items per transaction, about ten milliseconds of work
 BATCH_LIMIT = 250
-#: seconds of each turn for pricing and estimating
+#: seconds of each turn that rows wait for pricing and estimating
 FINISH_BUDGET = 0.01
 #: rows that may wait in memory, a few kilobytes each at most; from there on they go to the journal
 QUEUE_LIMIT = 10_000
@@ -42,8 +42,8 @@ CLOSURE_TRIES = 20
 class Writer:
     """Writes records, refusals and small closures of others to the database at `url`, in batches, on its own thread.
 
-    `finish` prices and estimates an ended record before it is written; it runs on the writer's thread, and whatever it
-    raises is logged and costs the row nothing but its price. `log` is called from that thread as well.
+    `finish` prices and estimates an ended record; it runs on a thread beside the writer's, and whatever it raises is
+    logged and costs the row nothing but its price. `log` is called from both threads.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Writer:
         self._queue_limit = queue_limit
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._backing = Backing(url, instance, log, self._finish_row, journal_dir, journal_limit)
-        self._unfinished: deque[tuple[Record, Finish | None]] = deque()
+        self._finisher = Finisher(self._finish_record, lambda: self._queue.put(None))
         self._closures: deque[_Closure] = deque()
         self._set_aside: deque[_Item] = deque()
         self._standing_in = threading.Lock()
@@ -73,7 +73,8 @@ class Writer:
     # called from the proxy's event loop: nothing here waits, or touches the disk
 
     def start(self) -> None:
-        """Start the thread. What was put before is written too."""
+        """Start the threads. What was put before is written too."""
+        self._finisher.start()
         self._thread.start()
 
     def put(self, record: Record, finish: Finish | None = None) -> None:
@@ -153,14 +154,15 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded at all
                 self._log(logging.ERROR, f"usage: the writer stumbled over {error!r}")
                 time.sleep(BATCH_WAIT)
-        self._price_late(until=None)
+        self._finisher.stop()
+        self._write_late(limit=self._finisher.behind)
         self._run_closures()
         self._backing.close()
 
     def _gather(self) -> list[_Item]:
         items = [self._set_aside.popleft() for _ in range(len(self._set_aside))]
         if not items:
-            busy = self._unfinished or (self._closures and not self._backing.out)
+            busy = (self._finisher.late or self._closures) and not self._backing.out
             try:
                 items.append(self._queue.get(timeout=0.0 if busy else max(self._backing.idle_for(), 0.001)))
             except Empty:
@@ -175,11 +177,11 @@ class Writer:
         return items
 
     def _turn(self, items: Sequence[_Item]) -> None:
-        deadline = time.monotonic() + FINISH_BUDGET
+        finished = self._finished(items)
         entries: list[Entry] = []
         for item in items:
             if isinstance(item, _Put):
-                entries.append(self._entry(item, deadline))
+                entries.append(self._entry(item.record, finished))
             elif isinstance(item, Entry):
                 entries.append(item)
             elif isinstance(item, _Closure):
@@ -192,17 +194,19 @@ class Writer:
             if isinstance(item, threading.Event):
                 item.set()
         self._run_closures()
-        self._price_late(until=deadline)
+        self._write_late(limit=BATCH_LIMIT)
 
-    def _entry(self, item: _Put, deadline: float) -> Entry:
-        record = item.record
+    def _finished(self, items: Sequence[_Item]) -> dict[str, Record]:
+        """The ended ones of these records that could be priced within this turn's share, by their keys."""
+        puts = [(item.record, item.finish) for item in items if isinstance(item, _Put) and item.record.status != "open"]
+        patience = FINISH_BUDGET if self._finisher.behind < self._queue_limit else None
+        return {record.uid: record for record in self._finisher.finish(puts, patience)}
+
+    def _entry(self, record: Record, finished: dict[str, Record]) -> Entry:
         if record.status == "open":
             return Entry(to_row(record))
-        if time.monotonic() < deadline or len(self._unfinished) >= self._queue_limit:
-            self._finish_record(record, item.finish)
-            return Entry(to_row(record))
-        self._unfinished.append((record, item.finish))
-        return Entry(to_row(record), finished=False)
+        priced = finished.get(record.uid)
+        return Entry(to_row(priced or record), finished=priced is not None)
 
     def _finish_record(self, record: Record, own: Finish | None) -> None:
         for finish in (own, self._finish):
@@ -217,16 +221,12 @@ class Writer:
         self._finish_record(record, None)
         return to_row(record)
 
-    def _price_late(self, until: float | None) -> None:
-        """Price what had to be written first; with no rows waiting this is the turn's whole work."""
-        if not self._unfinished or self._backing.out:
+    def _write_late(self, limit: int) -> None:
+        """Add the prices that came after their rows."""
+        if self._backing.out or not (records := self._finisher.take(limit)):
             return
-        taken: list[tuple[Record, Finish | None]] = []
-        while self._unfinished and (until is None or not taken or time.monotonic() < until):
-            taken.append(self._unfinished.popleft())
-            self._finish_record(*taken[-1])
-        if not self._backing.attempt(lambda db: write_finish(db, [to_row(record) for record, _ in taken])):
-            self._unfinished.extendleft(reversed(taken))
+        if not self._backing.attempt(lambda db: write_finish(db, [to_row(record) for record in records])):
+            self._finisher.put_back(records)
 
     def _run_closures(self) -> None:
         while self._closures and not self._backing.out:

@@ -83,7 +83,7 @@ def test_what_is_put_is_what_the_record_was_then(url: str, start: Callable[..., 
     assert live.tag is None
 
 
-def test_ended_records_are_priced_on_the_writers_thread_and_open_ones_are_not(
+def test_ended_records_are_priced_on_a_thread_beside_and_open_ones_are_not(
     url: str, start: Callable[..., Writer], record: Any
 ) -> None:
     seen: list[tuple[str, str]] = []
@@ -96,7 +96,7 @@ def test_ended_records_are_priced_on_the_writers_thread_and_open_ones_are_not(
     writer.put(record(1))
     writer.put(record(2, "complete"), lambda own: seen.append((own.uid, "its own, first")))
     assert writer.flush(10)
-    assert seen == [("i-2", "its own, first"), ("i-2", "usage-writer")]
+    assert seen == [("i-2", "its own, first"), ("i-2", "usage-finisher")]
     assert _rows(url, "cost") == [(None,), ("0.5",)]
 
 
