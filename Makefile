@@ -50,8 +50,8 @@ fuzz: $(VENV)/.installed-dev ## a million random cases against the core
 soak: $(VENV)/.installed-dev ## thousands of flows with random faults through one proxy (ARGS="--flows 2000")
 	PYTHONPATH=addon $(BIN)/python -m bench.soak $(ARGS)
 
-crash: $(VENV)/.installed-dev ## kill -9 a writing process, many times, and count what is left
-	PYTHONPATH=addon $(BIN)/python bench/crash.py $(ARGS)
+crash: $(VENV)/.installed-dev ## kill -9 proxies under load, many times, and count what is left
+	PYTHONPATH=addon $(BIN)/python -m bench.crash $(ARGS)
 
 bench: $(VENV)/.installed-dev ## benchmarks: ratios, printed
 	PYTHONPATH=addon $(BIN)/python -m bench $(ARGS)
