@@ -70,11 +70,18 @@ def measure(name: str, dialect: Dialect, first: Sequence[bytes], frames: Sequenc
     joined = b"".join(frames)
     chunks = [joined[start : start + CHUNK] for start in range(0, len(joined), CHUNK)]
 
-    def tapped() -> Callable[[bytes], bytes]:
-        tap = Reader(dialect, content_type="text/event-stream", stream=True).tap(_raise)
+    def tapped(pieces: Sequence[bytes]) -> Callable[[], None]:
+        reader = Reader(dialect, content_type="text/event-stream", stream=True)
+        tap = reader.tap(_raise)
         for frame in (*first, *frames[:20]):
             tap(frame)
-        return tap
+
+        def work() -> None:
+            for piece in pieces:
+                tap(piece)
+            reader.peek()  # nothing may be left for later
+
+        return work
 
     def run(pieces: Sequence[bytes], call: Callable[[bytes], object]) -> None:
         for piece in pieces:
@@ -82,9 +89,8 @@ def measure(name: str, dialect: Dialect, first: Sequence[bytes], frames: Sequenc
 
     parse = nanoseconds(lambda: run(texts, orjson.loads), rounds)
     nothing = nanoseconds(lambda: run(frames, lambda chunk: chunk), rounds)
-    tap, coalesced = tapped(), tapped()
-    single = nanoseconds(lambda: run(frames, tap), rounds)
-    joint = nanoseconds(lambda: run(chunks, coalesced), rounds)
+    single = nanoseconds(tapped(frames), rounds)
+    joint = nanoseconds(tapped(chunks), rounds)
     print(
         f"{name:34} {len(joined) // len(frames):6} {parse:8.0f} {nothing:7.0f} {single:7.0f} {single / parse:6.2f}"
         f" {max(single - nothing, 0) / parse:6.2f} {joint:9.0f} {joint / parse:6.2f}"

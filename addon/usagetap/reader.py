@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import orjson
@@ -21,7 +21,7 @@ from usagetap.encoding import DecodeError, Decoder, codings, sniff
 from usagetap.eventstream import EventStream
 from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
 from usagetap.model import Observation, Transport
-from usagetap.skim import KEY, NO_SHAPE, Shape, Skim, shape_of, usage_shape_of
+from usagetap.skim import Skim, shape_of, usage_shape_of
 
 FRAME_LIMIT = 16 << 20
 HEAD_LIMIT = 1024
@@ -33,14 +33,19 @@ neither)."""
 LEARNED = 8
 """Shapes learned freely; then one in 64 frames, so that a stream without shapes costs no more than its search."""
 BATCH = 256
-"""Ordinary chunks that are put aside, and looked at together."""
+"""Chunks that are put aside, and read together; fewer where they are large, as many as made up `BATCH_BYTES` lately."""
+BATCH_BYTES = 128 << 10
+FIRST_BATCH = 16
 
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
 _LONGEST_START = 6
 _NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/stream+json")
 _EVENT_STREAM = "application/vnd.amazon.eventstream"
 
-type Watch = Callable[[Sequence[bytes]], None]
+type Watch = Callable[[bytes], None]
+
+
+type State = Callable[[bytes], None]
 
 
 class Reader:
@@ -78,14 +83,14 @@ class Reader:
         self._head = b""
         self._skim = Skim()
         self._batch: list[bytes] = []
-        self._shape = NO_SHAPE
-        self._counted: Callable[[], tuple[int, int, bytes | None]] = _none
+        self._room = FIRST_BATCH
+        self._on_failure: Callable[[Exception], None] | None = None
         self._latest: bytes | None = None
         self._decoder: Decoder | None = None
         self._finished = False
         self._codings = codings(content_encoding)
-        self._wire = self._begin
-        self._plain = self._undecided
+        self._wire: State = self._begin
+        self._plain: State = self._undecided
         dialect.observe_headers(self.seen, headers or {})
 
     def __repr__(self) -> str:
@@ -115,86 +120,38 @@ class Reader:
         self._settle()
         return self._body_bytes
 
-    def tap(  # noqa: C901 - one call a chunk: a function more is a tenth of its time
-        self, on_failure: Callable[[Exception], None]
-    ) -> Callable[[bytes], bytes]:
-        """A callable for `flow.response.stream`: reads each chunk, returns it as it came, whatever happens.
+    def tap(self, on_failure: Callable[[Exception], None]) -> Callable[[bytes], bytes]:
+        """A callable for `flow.response.stream`: takes each chunk, returns it as it came, whatever happens.
 
-        The usual chunk is one ordinary frame: three comparisons prove it, and it is only counted. Where a frame's event
-        name is proof enough, one comparison will do, and the rest is proved of many frames at once.
+        A chunk is only put aside; many are read together, whenever there are enough or somebody asks. (A generator's
+        `send` costs two thirds of a function call, which would have to look up what this one has at hand.)
         """
-        feed, watch, batch = self.feed, self._watch, self._batch
-        append = batch.append
-        head, head_length, stop, between, tail, tail_length, lines, holds = NO_SHAPE
-        count = size = 0
-        latest: bytes | None = None
+        self._on_failure = on_failure
+        append = self._batch.append
 
-        def reshape(shape: Shape) -> None:
-            nonlocal head, head_length, stop, between, tail, tail_length, lines, holds
-            self._settle()
-            head, head_length, stop, between, tail, tail_length, lines, holds = self._shape = shape
+        def passing() -> Generator[bytes, bytes, None]:
+            chunk = yield b""
+            while True:
+                for _ in range(self._room):
+                    append(chunk)
+                    chunk = yield chunk
+                self._settle()
 
-        def counted() -> tuple[int, int, bytes | None]:
-            nonlocal count, size, latest
-            taken, count, size, latest = (count, size, latest), 0, 0, None
-            return taken
-
-        def tap(chunk: bytes) -> bytes:
-            nonlocal count, size, latest
-            try:
-                if chunk.startswith(head):
-                    if lines:
-                        append(chunk)
-                        if len(batch) >= BATCH:
-                            self._settle()
-                        return chunk
-                    end = chunk.find(stop, head_length)
-                    for still, length, until in between:
-                        if not chunk.startswith(still, end):
-                            end = -1
-                            break
-                        begun = end + length
-                        end = chunk.find(until, begun)
-                    if (
-                        end == len(chunk) - tail_length
-                        and chunk.endswith(tail)
-                        and (not holds or chunk.count(KEY, begun) == holds)
-                    ):
-                        count += 1
-                        size += len(chunk)
-                        if holds:
-                            latest = chunk
-                        if watch is not None:
-                            append(chunk)
-                            if len(batch) >= BATCH:
-                                self._settle()
-                        return chunk
-                feed(chunk)
-            except Exception as error:  # noqa: BLE001 - the one promise: the traffic goes on
-                self._latest = None
-                self.blind(f"{type(error).__name__} while reading")
-                on_failure(error)
-            return chunk
-
-        self._skim.on_open = reshape
-        self._counted = counted
-        return tap
+        tap = passing()
+        next(tap)
+        return tap.send
 
     def feed(self, chunk: bytes) -> None:
         """Read one chunk of the body, as it was on the wire."""
-        if not chunk:
-            return
+        self._batch.append(chunk)
         self._settle()
-        self._chunks += 1
-        self._body_bytes += len(chunk)
-        self._wire(chunk)
 
     def finish(self, *, complete: bool) -> None:
         """The body has ended, cleanly (`complete`) or cut. Any number of times; only the first counts."""
+        self._settle()
         if self._finished:
             return
         self._finished = True
-        self._settle()
         if self._framing is None and self._head.strip() and self.broken is None:
             self._choose(self._head)(self._head)
         if self._framing is not None and self.broken is None:
@@ -218,81 +175,72 @@ class Reader:
         """Read no more of this body; what was seen stays."""
         if not self._finished:
             self.broken = self.broken or why
-        self._skim.shut()
         self._wire = self._ignore
 
     def _settle(self) -> None:
-        """Take over what the tap has counted or put aside by itself."""
-        count, size, latest = self._counted()
-        if latest is not None:
-            self._latest = latest
-        self._chunks += count
-        self._frames += count
-        self._body_bytes += size
-        if not self._batch:
+        """Read what was put aside."""
+        batch = self._batch
+        if not batch:
             return
-        batch = self._batch[:]
-        self._batch.clear()
-        if not self._shape.lines:
-            self._watched(batch)
-            return
-        joined = b"".join(batch)
-        self._chunks += len(batch)
-        self._body_bytes += len(joined)
-        if self._shape.fits(joined, len(batch)):
-            self._frames += len(batch)
-            self._watched(batch)
-        else:
-            for chunk in batch:
-                self._wire(chunk)
+        try:
+            text, count = b"".join(batch), len(batch)
+            self._chunks += count if all(batch) else count - batch.count(b"")
+            self._body_bytes += len(text)
+            self._room = min(BATCH, BATCH_BYTES * count // (len(text) + 1)) or 1
+            batch.clear()
+            self._wire(text)
+        except Exception as error:
+            batch.clear()
+            self._latest = None
+            self.blind(f"{type(error).__name__} while reading")
+            if self._on_failure is None:
+                raise
+            self._on_failure(error)  # the one promise: the traffic goes on
 
-    def _watched(self, chunks: Sequence[bytes]) -> None:
-        if self._watch is not None:
-            self._watch(chunks)
+    # -- states of the wire: each takes the next bytes as they came
 
-    # -- states of the wire: each takes the next chunk as it came
-
-    def _begin(self, chunk: bytes) -> None:
+    def _begin(self, text: bytes) -> None:
         """First bytes: which codings, by header, else by magic number."""
-        self._head += chunk
+        self._head += text
         names = self._codings or sniff(self._head)
         if names is None:
             return
-        chunk, self._head = self._head, b""
+        text, self._head = self._head, b""
         try:
             self._decoder = Decoder(names) if names else None
         except DecodeError as error:
             self.blind(str(error))
             return
         self._wire = self._encoded if self._decoder else self._identity
-        self._wire(chunk)
+        self._wire(text)
 
-    def _identity(self, chunk: bytes) -> None:
-        self._watched([chunk])
-        self._plain(chunk)
+    def _identity(self, text: bytes) -> None:
+        if self._watch is not None:
+            self._watch(text)
+        self._plain(text)
 
-    def _encoded(self, chunk: bytes) -> None:
+    def _encoded(self, text: bytes) -> None:
         assert self._decoder is not None
         try:
-            for piece in self._decoder.feed(chunk):
+            for piece in self._decoder.feed(text):
                 self._identity(piece)
         except DecodeError as error:
             self.blind(str(error))
 
-    def _ignore(self, chunk: bytes) -> None:
+    def _ignore(self, text: bytes) -> None:
         """Broken or finished: bytes are counted only."""
 
     # -- states of the plain text: framing unknown, SSE, any other
 
-    def _undecided(self, chunk: bytes) -> None:
+    def _undecided(self, text: bytes) -> None:
         # any number of blank bytes may precede a body: OpenRouter and DeepSeek keep a connection alive with them
-        self._head = (self._head + chunk).lstrip(_BLANK)
+        self._head = (self._head + text).lstrip(_BLANK)
         if len(self._head) < _LONGEST_START:
             return
-        chunk, self._head = self._head, b""
-        self._choose(chunk)(chunk)
+        text, self._head = self._head, b""
+        self._choose(text)(text)
 
-    def _choose(self, head: bytes) -> Callable[[bytes], None]:
+    def _choose(self, head: bytes) -> State:
         """Settle the framing by Content-Type and first bytes; returns the state that reads from now on."""
         self.transport = transport = self._transport(head)
         if transport == "json" and self._http_status < 400 and not head.startswith((b"{", b"[", b'"')):
@@ -322,42 +270,40 @@ class Reader:
             return "json"  # an object over several lines: no line of it is JSON
         return hint or "json"
 
-    def _events(self, chunk: bytes) -> None:
+    def _events(self, text: bytes) -> None:
         sse, skim = self._sse, self._skim
         assert sse is not None
+        skim.mixed = False
         at = 0
-        while at < len(chunk):
+        while at < len(text):
             if not sse.pending:
-                at, passed = skim.past(chunk, at)
+                at, passed = skim.past(text, at)
                 self._frames += passed
                 if skim.held is not None:
-                    self._latest = chunk[slice(*skim.held)]
-                if at == len(chunk):
+                    self._latest = text[slice(*skim.held)]
+                if at == len(text):
                     break
-            frame, at = sse.take(chunk, at)
+            cut = sse.pending
+            frame, at = sse.take(text, at)
             if frame:
-                self._read_event(frame)
-        if sse.pending or self._decoder is not None:
-            skim.shut()
-        else:
-            skim.unshut()
+                self._read_event(frame, cut=cut)
 
-    def _framed(self, chunk: bytes) -> None:
+    def _framed(self, text: bytes) -> None:
         assert self._framing is not None
-        for frame in self._framing.feed(chunk):
+        for frame in self._framing.feed(text):
             self._read_frame(frame)
         if self._framing.broken:
             self.blind(self._framing.broken)
 
     # -- frames
 
-    def _read_event(self, frame: bytes) -> None:
+    def _read_event(self, frame: bytes, *, cut: bool = False) -> None:
         """An SSE frame that `past` has not passed over; comments and blank lines are none."""
         if blank := _NO_FIELDS.match(frame):
             frame = frame[blank.end() :]
             if not frame:
                 return
-        if self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
+        if cut and self._skim.past(frame)[0] == len(frame):  # ordinary, only cut in two
             self._frames += 1
             self._latest = self._latest if self._skim.held is None else frame
             return
@@ -403,10 +349,6 @@ class Reader:
             observe_error_body(self.seen, told)
         elif self.transport == "json" and not self.seen.background:
             self.seen.terminal = True
-
-
-def _none() -> tuple[int, int, bytes | None]:
-    return 0, 0, None
 
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"

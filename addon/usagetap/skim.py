@@ -3,6 +3,7 @@
 Most frames of a stream are one frame over and over, with another piece of text in it. Once such a frame was parsed and
 found to tell nothing, its *shape* is remembered: the bytes before the text, the byte that ends the text, the bytes
 after it. A frame of that shape tells nothing either, and three byte comparisons prove it: no parse, no allocation.
+Where the name of its event says that a frame tells nothing, a run of such frames is proved at once.
 
 Where every frame carries usage and the last one counts (Gemini), the shape ends where the usage begins, and `holds`:
 its frames tell nothing but usage, so that only the last one is kept.
@@ -11,7 +12,7 @@ its frames tell nothing but usage, so that only the last one is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 SHAPES = 4
@@ -28,7 +29,7 @@ _TEXT = re.compile(
 _STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first
 # in the payload (OpenRouter's Responses)
-_EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\n(?=data:)")
+_EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\ndata: ?")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
 # the usage that a frame carries, and what must not stand behind it: shapes end there
 _USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
@@ -41,8 +42,6 @@ _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 class Shape(NamedTuple):
     """`head`, text without `stop`, `tail`; where there is more than one text, `between` has the bytes between them,
     their number, and what the text behind them ends with.
-
-    The lengths stand beside the bytes: the tap has no time to ask for them.
     """
 
     head: bytes
@@ -56,22 +55,18 @@ class Shape(NamedTuple):
     holds: int
     """Keys from the usage on, where its frames carry usage: the last one is to be read; 0 where they carry none."""
 
-    def fits(self, joined: bytes, chunks: int) -> bool:
-        """Whether each of `chunks` chunks, all of which begin with `head`, is one whole frame (only where `lines`)."""
-        return joined.endswith(self.tail) and self.alone(joined, 0, len(joined)) == chunks
-
     def alone(self, text: bytes, at: int, end: int) -> int:
         """How many frames `text[at:end]`, which begins with `head` and ends with `tail`, is, if all are of this shape;
         else 0.
 
         Wherever `tail` and `head` meet, a frame ends and another begins. Line ends beyond those in `head` and `tail`
-        would be another frame's, or a lone CR.
+        would be another frame's.
         """
         frames = text.count(self.tail + self.head, at, end) + 1
-        line_ends = frames * self.lines
-        whole = text.count(b"\n", at, end) == line_ends
-        carriages = line_ends if self.tail_length == len(b"\r\n\r\n") else 0
-        return frames if whole and text.count(b"\r", at, end) == carriages else 0
+        lines = text.count(b"\n", at, end)
+        crlf = self.tail_length == len(b"\r\n\r\n")
+        spelt = text.count(b"\r", at, end) == lines if crlf else text.find(b"\r", at, end) < 0
+        return frames if spelt and lines == frames * self.lines else 0
 
 
 def _shape(
@@ -84,9 +79,6 @@ def _shape(
 ) -> Shape:
     measured = tuple((still, len(still), until) for still, until in between)
     return Shape(head, len(head), stop, measured, tail, len(tail), lines, holds)
-
-
-NO_SHAPE = _shape(b"\0no frame begins like this", b"\0", b"\0")
 
 
 def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None:
@@ -146,128 +138,110 @@ def _event_shape(frame: bytes, dull_event: re.Pattern[bytes]) -> Shape | None:
 
 
 class Skim:
-    """The shapes of one stream; `shape` is the one that was met last.
-
-    `on_open` is told which shape a chunk may have that begins a frame: none while an unfinished frame is held.
-    """
+    """The shapes of one stream, the one that was met last before the others."""
 
     def __init__(self) -> None:
-        self.shape = NO_SHAPE
-        self.on_open: Callable[[Shape], None] = _ignore
+        self._shapes: list[Shape] = []
         self.held: tuple[int, int] | None = None
         """Where the last frame that holds usage was, of those that `past` passed over."""
-        self._open = NO_SHAPE
-        self._others: list[Shape] = []
+        self.mixed = False
+        """A run that was tried to the end of the text had other frames in it: in this text it is not tried again."""
 
     def learn(self, shape: Shape) -> None:
         """Remember `shape`, and forget the one unused for longest."""
-        if shape == self.shape or shape in self._others:
-            return
-        if self.shape is not NO_SHAPE:
-            self._others.insert(0, self.shape)
-            del self._others[SHAPES - 1 :]
-        self.shape = shape
+        if shape not in self._shapes:
+            self._shapes.insert(0, shape)
+            del self._shapes[SHAPES:]
 
-    def shut(self) -> None:
-        """A frame has begun and not ended: whatever a chunk looks like, it is not a frame of its own."""
-        self._tell(NO_SHAPE)
-
-    def unshut(self) -> None:
-        """The next chunk begins a frame."""
-        self._tell(self.shape)
-
-    def _tell(self, shape: Shape) -> None:
-        if shape is not self._open:
-            self._open = shape
-            self.on_open(shape)
-
-    def past(self, chunk: bytes, at: int = 0) -> tuple[int, int]:
+    def past(self, text: bytes, at: int = 0) -> tuple[int, int]:
         """Where the first frame from `at` on that may tell something begins, and how many were passed over."""
-        passed = 0
+        passed, more = 0, True
         self.held = None
-        while True:
-            at, count = self._run(self.shape, chunk, at)
-            passed += count
-            for index, shape in enumerate(self._others):
-                if chunk.startswith(shape.head, at):
-                    later, count = self._run(shape, chunk, at)
+        while more:
+            more = False
+            for index, shape in enumerate(self._shapes):
+                if text.startswith(shape.head, at):
+                    at, count = self._run(shape, text, at)
                     if count:
-                        self._others[index], self.shape = self.shape, shape
-                        at, passed = later, passed + count
+                        passed, more = passed + count, True
+                        if index:
+                            self._shapes.insert(0, self._shapes.pop(index))
                         break
-            else:
-                return at, passed
+        return at, passed
 
-    def _run(self, shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
+    def _run(self, shape: Shape, text: bytes, at: int) -> tuple[int, int]:
         if shape.lines:
-            return _run_named(shape, chunk, at)
-        after, count, last = _run(shape, chunk, at)
+            if not self.mixed:
+                end, count = _run_to_end(shape, text, at)
+                if count:
+                    return end, count
+                self.mixed = True
+            return _run_named(shape, text, at)
+        after, count, last = _run(shape, text, at)
         if count and shape.holds:
             self.held = last, after
         return after, count
 
 
-def _run(shape: Shape, chunk: bytes, at: int) -> tuple[int, int, int]:
+def _run(shape: Shape, text: bytes, at: int) -> tuple[int, int, int]:
     """Pass over frames of one shape; where the first one that is not begins, how many, where the last one began."""
     head, head_length, stop, between, tail, tail_length, _, holds = shape
-    startswith, find = chunk.startswith, chunk.find
+    middle, middle_length, until = between[0] if between else (b"", 0, stop)
+    careful = len(between) > 1
+    startswith, find = text.startswith, text.find
     count, last = 0, at
     while startswith(head, at):
-        end = find(stop, at + head_length)
-        for still, length, until in between:
-            if end < 0 or not startswith(still, end):
-                end = -1
+        begun = at + head_length
+        end = find(stop, begun)
+        if middle_length:
+            begun = end + middle_length
+            end = find(until, begun) if startswith(middle, end) else -1
+        if careful or not startswith(tail, end) or (holds and text.count(KEY, begun, end) != holds):
+            end = _tail_of(shape, text, at)
+            if end < 0:
                 break
-            end = find(until, end + length)
-        if end < 0 or not startswith(tail, end):
-            end = _behind_texts(shape, chunk, at + head_length)
-            if end < 0 or not startswith(tail, end):
-                break
-        if holds and chunk.count(KEY, chunk.rfind(between[-1][0], at, end) + between[-1][1], end) != holds:
-            break
         last, at = at, end + tail_length
         count += 1
     return at, count, last
 
 
-def _run_named(shape: Shape, chunk: bytes, at: int) -> tuple[int, int]:
-    """The same where the head is proof enough: all frames to the last blank line at once, else one by one."""
-    last = chunk.rfind(shape.tail, at)
-    end = last + shape.tail_length
-    if last < 0 or not chunk.startswith(shape.head, at):
-        return at, 0
-    if frames := shape.alone(chunk, at, end):
-        return end, frames
+def _tail_of(shape: Shape, text: bytes, at: int) -> int:
+    """Where the tail of the frame that begins at `at` is, also with escaped quotes in its texts; -1 for none."""
+    begun = at + shape.head_length
+    end = _text_end(text, begun, shape.stop)
+    for still, length, until in shape.between:
+        if not text.startswith(still, end):
+            return -1
+        begun = end + length
+        end = _text_end(text, begun, until)
+    if not text.startswith(shape.tail, end) or (shape.holds and text.count(KEY, begun, end) != shape.holds):
+        return -1
+    return end
+
+
+def _text_end(text: bytes, at: int, stop: bytes) -> int:
+    """Where the first `stop` from `at` on is; a quote must be the one that ends the JSON string there. -1 for none."""
+    end = text.find(stop, at)
+    if stop != b'"' or end < 1 or text[end - 1] != 0x5C:
+        return end
+    found = _STRING_END.match(text, at)
+    return found.end() - 1 if found else -1
+
+
+def _run_to_end(shape: Shape, text: bytes, at: int) -> tuple[int, int]:
+    """The same where the head is proof enough, for all frames to the last blank line at once; else none."""
+    end = text.rfind(shape.tail, at) + shape.tail_length
+    frames = shape.alone(text, at, end) if end > at else 0
+    return (end, frames) if frames else (at, 0)
+
+
+def _run_named(shape: Shape, text: bytes, at: int) -> tuple[int, int]:
+    """The same, one by one."""
     passed = 0
-    while chunk.startswith(shape.head, at):
-        end = chunk.find(shape.stop, at + shape.head_length)
-        if end < 0 or not chunk.startswith(shape.tail, end) or chunk.find(b"\r", at, end) >= 0:
+    while text.startswith(shape.head, at):
+        end = text.find(shape.stop, at + shape.head_length)
+        if end < 0 or not text.startswith(shape.tail, end) or text.find(b"\r", at, end) >= 0:
             break
         at = end + shape.tail_length
         passed += 1
     return at, passed
-
-
-def _behind_texts(shape: Shape, chunk: bytes, at: int) -> int:
-    """Where `tail` must begin, for texts with escaped quotes in them, or several; -1 where it cannot."""
-    if shape.stop != b'"':
-        return -1
-    end = _string_end(chunk, at)
-    for still, length, until in shape.between:
-        if end < 0 or not chunk.startswith(still, end):
-            return -1
-        end = _string_end(chunk, end + length) if until == b'"' else chunk.find(until, end + length)
-    return end
-
-
-def _string_end(chunk: bytes, at: int) -> int:
-    """The quote that ends the JSON string whose content begins at `at`; -1 for none."""
-    quote = chunk.find(b'"', at)
-    if quote < 1 or chunk[quote - 1] != 0x5C:
-        return quote
-    found = _STRING_END.match(chunk, at)
-    return found.end() - 1 if found else -1
-
-
-def _ignore(shape: Shape) -> None:
-    """Nobody asks."""

@@ -235,7 +235,7 @@ def test_who_watches_sees_every_byte_in_order(stream: tuple[Case, bytes], wish: 
     case, body = stream
     watched: list[bytes] = []
     reader = Reader(
-        case.dialect, content_type="text/event-stream", content_encoding=coding, stream=True, watch=watched.extend
+        case.dialect, content_type="text/event-stream", content_encoding=coding, stream=True, watch=watched.append
     )
     encoded = encode(body, coding)
     tap = reader.tap(pytest.fail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -75,3 +76,39 @@ def test_what_holds_nothing_leaves_nothing_held() -> None:
 )
 def test_where_more_may_be_told_there_is_no_shape(odd: bytes) -> None:
     assert usage_shape_of(odd) is None
+
+
+class Searched(bytes):
+    """Text that counts how many of its bytes are searched."""
+
+    work = 0
+
+    def count(self, what: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        Searched.work += (len(self) if end is None else end) - start
+        return super().count(what, start, end)
+
+    def find(self, what: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
+        found = super().find(what, start, end)
+        Searched.work += (found if found >= 0 else len(self) if end is None else end) - start
+        return found
+
+
+@pytest.mark.parametrize("run", [1, 7, 1_000_000])
+def test_twice_the_frames_are_twice_the_search_however_their_kinds_take_turns(run: int) -> None:
+    """Two kinds of frames whose names say that they tell nothing, `run` of the one before the other."""
+    dull = re.compile(rb"one|two")
+    kinds = [b'event: %b\ndata: {"delta":"a"}\n\n' % name for name in (b"one", b"two")]
+    skim = Skim()
+    for kind in kinds:
+        shape = shape_of(kind, dull)
+        assert shape is not None
+        skim.learn(shape)
+
+    def work(count: int) -> int:
+        Searched.work = 0
+        text = Searched(b"".join(kinds[number // run % 2] for number in range(count)))
+        skim.mixed = False
+        assert skim.past(text) == (len(text), count)
+        return Searched.work
+
+    assert 0 < work(2_000) <= 2.5 * work(1_000)

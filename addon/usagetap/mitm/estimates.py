@@ -7,7 +7,7 @@ stream that ends with its usage costs no count at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -40,18 +40,17 @@ class Passed:
         self._framing: Framing | None = None
         self._running: Future[None] | None = None
 
-    def watch(self, chunks: Sequence[bytes]) -> None:
-        """Keep `chunks`; beyond the bound, have them counted on another thread."""
+    def watch(self, text: bytes) -> None:
+        """Keep `text`; beyond the bound, have it counted on another thread."""
         if self._total > COUNTED:
             return
         if self._size > GATHERED and self._running is not None and not self._running.done():
             self._total = COUNTED + 1  # it comes faster than it can be counted: no person reads that
             self._waiting.clear()
             return
-        self._waiting.extend(chunks)
-        added = sum(map(len, chunks))
-        self._size += added
-        self._total += added
+        self._waiting.append(text)
+        self._size += len(text)
+        self._total += len(text)
         if self._size > GATHERED and (self._running is None or self._running.done()):
             taken, self._waiting, self._size = b"".join(self._waiting), [], 0
             self._running = _counting.submit(self._count, taken)
