@@ -22,6 +22,7 @@ from mitmproxy import exceptions
 from peewee import Database, PeeweeException
 
 from usagetap.headline import headline
+from usagetap.mitm import estimates
 from usagetap.mitm.options import Settings
 from usagetap.mitm.refusals import Refusals
 from usagetap.mitm.resolve import Resolver
@@ -63,7 +64,7 @@ class Recording:
         """The keys of the records to come; whoever reads flows from a file puts lasting ones in their place."""
         self._prices = _read_prices(settings.prices)
         self._secret = _secret(settings.db)
-        _warm()
+        _warm(settings.estimate)
         self.refusals = Refusals(_known_refusals(settings.db))
         self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
         self.writer.start()
@@ -115,16 +116,20 @@ class Recording:
 
 
 @cache
-def _warm() -> None:
-    """Load the price table before there is traffic: on whatever thread, it takes two tenths of a second of Python."""
+def _warm(estimate: bool) -> None:
+    """Load price table and vocabulary before there is traffic, which would wait for a tenth of a second: the one is
+    Python, the other Rust that keeps the interpreter to itself, on whatever thread.
+    """
     from usagetap import pricing
 
     sample = Usage(input_tokens=1, output_tokens=1)
     record = Record("", "", time.time(), provider="openai", request_model="gpt-4o", status="ok", usage=sample)
     try:
         pricing.price(record)
-    except Exception as error:  # noqa: BLE001 - a broken price table may cost the prices, never the proxy
-        log.warning("usage: the price table cannot be read: %r", error)
+        if estimate and estimates.available():
+            estimates.estimator().count_request(None, {})
+    except Exception as error:  # noqa: BLE001 - what is broken there may cost prices and estimates, never the proxy
+        log.warning("usage: prices or estimates will be missing: %r", error)
 
 
 _current: Recording | None = None
