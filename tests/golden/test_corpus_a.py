@@ -52,6 +52,8 @@ DISAGREEMENTS = [
         "8025b68509a4077e93fc 5fd9dad66591b9f39cae 42e1ba3e681a65eb5c08",
         "https://platform.openai.com/docs/api-reference/responses/compact",
     ),
+    # total = prompt + completion + thinking, which is billed as output and named nowhere
+    *rule("output_tokens reasoning_tokens", "ed942cabde843cca0be1", "https://ai.google.dev/gemini-api/docs/thinking"),
     # total = prompt + audio + completion: the audio went in, too
     *rule("input_tokens", "2dd5648bf875fbf98aef 1824f641b1a7298b57d1", "https://docs.mistral.ai/capabilities/audio/"),
     # the id is the segment's; a transcription has none

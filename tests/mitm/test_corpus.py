@@ -155,6 +155,11 @@ DISAGREEMENTS = {
             and ours + exchange["expect"]["output_tokens"] == exchange["expect"]["total_tokens"]
         ),
     ),
+    "Gemini's OpenAI endpoint": _disagreement(
+        "It names no thinking, but the total has it, and it is billed as output (ai.google.dev/gemini-api/docs/thinking).",
+        "output_tokens reasoning_output_tokens",
+        lambda exchange, ours, oracle: "/v1beta/openai/" in exchange["url"] and oracle != ours,
+    ),
     "Responses compact": _disagreement(
         "POST /responses/compact has an id and usage like any response; the oracle leaves the endpoint out.",
         "input_tokens output_tokens total_tokens cache_read_input_tokens reasoning_output_tokens response_id",

@@ -10,10 +10,11 @@ from usagetap.dialects.cohere import Cohere, CohereEmbed, CohereRerank
 from usagetap.dialects.gemini import Gemini, GeminiEmbeddings
 from usagetap.dialects.gemini_interactions import GeminiInteractions
 from usagetap.dialects.llamacpp import LlamaCpp
+from usagetap.dialects.mistral_conversations import MistralConversations
 from usagetap.dialects.ollama import Ollama
 from usagetap.dialects.openai_assistants import OpenAIAssistants
 from usagetap.dialects.openai_audio import OpenAIAudio
-from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions
+from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions, VertexChat
 from usagetap.dialects.openai_embeddings import OpenAIEmbeddings
 from usagetap.dialects.openai_images import OpenAIImages
 from usagetap.dialects.openai_responses import OpenAIResponses
@@ -22,6 +23,8 @@ from usagetap.dialects.rerank import Rerank
 from usagetap.dialects.tgi import TextGeneration
 from usagetap.dialects.unknown import Unknown
 from usagetap.model import Request
+
+_CHAT, _COMPLETIONS = OpenAIChat(), OpenAICompletions()
 
 DIALECTS: tuple[Dialect, ...] = (
     Anthropic(),
@@ -35,6 +38,7 @@ DIALECTS: tuple[Dialect, ...] = (
     CohereEmbed(),
     CohereRerank(),
     Ollama(),
+    MistralConversations(),
     OpenAIResponses(),
     OpenAIAssistants(),
     OpenAIEmbeddings(),
@@ -44,8 +48,9 @@ DIALECTS: tuple[Dialect, ...] = (
     Replicate(),
     TextGeneration(),
     LlamaCpp(),
-    OpenAIChat(),
-    OpenAICompletions(),
+    _CHAT,
+    VertexChat(),
+    _COMPLETIONS,
 )
 
 UNKNOWN = Unknown()
@@ -63,7 +68,3 @@ def detect(request: Request, *, openai_compatible: bool = False) -> Dialect | No
     if "messages" in request.body:
         return _CHAT
     return _COMPLETIONS if "prompt" in request.body else None
-
-
-_CHAT = next(dialect for dialect in DIALECTS if isinstance(dialect, OpenAIChat))
-_COMPLETIONS = next(dialect for dialect in DIALECTS if isinstance(dialect, OpenAICompletions))

@@ -25,6 +25,7 @@ from usagetap.dialects.base import (
     mapping,
     observe_error,
     observe_identity,
+    raw_predict,
     text,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
@@ -34,8 +35,6 @@ from usagetap.model import Observation, Request, Usage
 _TELLS = re.compile(
     rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|message|error)"|"error"\s*:\s*\{|"copilot_usage"'
 )
-_RAW_PREDICT = re.compile(r":(?:rawPredict|streamRawPredict)$")
-_VERTEX_MODEL = re.compile(r"/models/([^/:]+):(?:rawPredict|streamRawPredict)$")
 
 
 class Anthropic(Dialect):
@@ -49,9 +48,10 @@ class Anthropic(Dialect):
         if request.method != "POST":
             return False
         path = request.path.rstrip("/")
-        if _RAW_PREDICT.search(path):
-            counts = "/models/count-tokens" in path
-            return not counts and ("/publishers/anthropic/" in path or request.text("anthropic_version") is not None)
+        served = raw_predict(path)
+        if served is not None:
+            theirs = "/publishers/anthropic/" in path or request.text("anthropic_version") is not None
+            return theirs and not served.startswith("count-tokens")
         if not path.endswith("/messages"):
             return False
         if not isinstance(request.body, dict):
@@ -62,8 +62,7 @@ class Anthropic(Dialect):
         return "role" not in request.body and not known.isdisjoint(request.body)
 
     def model(self, request: Request) -> str | None:
-        in_path = _VERTEX_MODEL.search(request.path)
-        return request.text("model") or (in_path[1] if in_path else None)
+        return request.text("model") or raw_predict(request.path)
 
     def streams(self, request: Request) -> bool:
         return super().streams(request) or request.path.endswith(":streamRawPredict")

@@ -192,9 +192,21 @@ def details(usage: Json, *names: str) -> Json:
     return next((usage[name] for name in names if isinstance(usage.get(name), dict)), {})
 
 
-def azure_deployment(path: str) -> str | None:
-    """The deployment that an Azure OpenAI path names: there the model is not in the body."""
-    found = re.search(r"/deployments/([^/]+)/", path)
+def model_in_path(path: str) -> str | None:
+    """What a path says is served, where the body need not: Azure's deployment, Databricks' and SageMaker's endpoint."""
+    found = re.search(r"/(?:deployments|serving-endpoints|endpoints)/([^/]+)/", path)
+    return found[1] if found else None
+
+
+_RAW_PREDICT = re.compile(r"/([^/:]+):(?:rawPredict|streamRawPredict)$")
+
+
+def raw_predict(path: str) -> str | None:
+    """The model, or the number of the endpoint, whose `rawPredict` on Vertex AI a path is: partners' own words.
+
+    https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/use-partner-models
+    """
+    found = _RAW_PREDICT.search(path.rstrip("/"))
     return found[1] if found else None
 
 
@@ -204,6 +216,11 @@ def openai_usage(usage: Json) -> Usage:
     What stands outside the sums is recognised by arithmetic, not by host. Reasoning: xAI's chat API says completion +
     reasoning = total (recorded 41 times of 41). Audio: Mistral's prompt + audio + completion = total
     (https://docs.mistral.ai/capabilities/audio/). Wherever the total says so, they are added to what they are part of.
+    Gemini's OpenAI endpoint tells prompt, completion and total only, and thinking, billed as output
+    (https://ai.google.dev/gemini-api/docs/thinking), is what the total has beyond them (recorded: 35 + 12, total 109).
+
+    A total that is as small as the parts proves nothing: Vercel's gateway leaves Gemini's thinking out of both, and
+    there the provider's numbers stand as they are, reasoning larger than the output.
     """
     into = details(
         usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details"
@@ -222,14 +239,20 @@ def openai_usage(usage: Json) -> Usage:
         audio_output_tokens=integer(out.get("audio_tokens")),
         image_input_tokens=integer(into.get("image_tokens")),
         image_output_tokens=integer(out.get("image_tokens")),
+        tool_use_input_tokens=integer(usage.get("connector_tokens")),  # Mistral's: beside the prompt, as Gemini's
     )
     if told.input_tokens is not None and told.output_tokens is not None and told.total_tokens is not None:
         outside = told.total_tokens - told.input_tokens - told.output_tokens
+        if outside > 0 and usage.keys() <= _BARE:
+            told.reasoning_output_tokens = outside
         if outside > 0 and outside == told.reasoning_output_tokens:
             told.output_tokens += outside
         elif outside > 0 and outside == told.audio_input_tokens:
             told.input_tokens += outside
     return told
+
+
+_BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
 def _cache_read(usage: Json, into: Json) -> int | None:

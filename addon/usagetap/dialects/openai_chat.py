@@ -16,13 +16,14 @@ from usagetap.dialects.base import (
     Dialect,
     Json,
     Weight,
-    azure_deployment,
     finish_reason,
     integer,
     mapping,
+    model_in_path,
     observe_error,
     observe_identity,
     openai_usage,
+    raw_predict,
     text,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
@@ -48,10 +49,11 @@ class OpenAIChat(Dialect):
         has_messages = isinstance(request.body, dict) and "messages" in request.body
         if path.endswith("/v1/chat"):  # Writer's path, there also with a body that is no JSON; Cohere's has `message`
             return has_messages or request.host.endswith("writer.com")
-        return has_messages and path.endswith("/completions")  # Mistral's agents, gateways' own prefixes
+        # Mistral's agents and gateways' own prefixes; what is served on Databricks and SageMaker
+        return has_messages and path.endswith(("/completions", "/invocations"))
 
     def model(self, request: Request) -> str | None:
-        return request.text("model") or azure_deployment(request.path)
+        return request.text("model") or model_in_path(request.path)
 
     def weigh(self, frame: bytes) -> Weight:
         # four plain searches: alternatives in one expression cost ten times as much
@@ -68,6 +70,7 @@ class OpenAIChat(Dialect):
         observe_error(seen, payload)
         if not isinstance(payload, dict):
             return
+        observe_error(seen, payload.get("x_groq"))  # why Groq stopped early
         observe_identity(seen, payload)
         seen.service_tier = text(payload.get("service_tier")) or seen.service_tier
         choices = payload.get("choices")
@@ -89,6 +92,25 @@ class OpenAIChat(Dialect):
 
     def observe_headers(self, seen: Observation, headers: Mapping[str, str]) -> None:
         observe_header(seen, headers)
+
+
+class VertexChat(OpenAIChat):
+    """The same behind Vertex's `rawPredict`: Mistral's models, which refuse fields they do not know; AI21's."""
+
+    takes_include_usage = False
+
+    def matches(self, request: Request) -> bool:
+        shaped = isinstance(request.body, dict) and not {"messages", "prompt"}.isdisjoint(request.body)
+        return request.method == "POST" and shaped and raw_predict(request.path) is not None
+
+    def operation(self, request: Request) -> str:
+        return "chat" if "messages" in mapping(request.body) else "text_completion"
+
+    def model(self, request: Request) -> str | None:
+        return request.text("model") or raw_predict(request.path)
+
+    def streams(self, request: Request) -> bool:
+        return super().streams(request) or request.path.endswith(":streamRawPredict")
 
 
 class OpenAICompletions(OpenAIChat):
@@ -132,6 +154,8 @@ def _has_usage(frame: bytes, at: int) -> bool:
 def _observe_choice(seen: Observation, position: int, choice: Any) -> None:
     if not isinstance(choice, dict):
         return
+    if not observe_error(seen, choice) and choice.get("finish_reason") == "error":  # OpenRouter, Mistral
+        seen.fail("error", None)
     index = choice.get("index")
     index = index if isinstance(index, int) and 0 <= index < 1024 else position
     reason = finish_reason(choice.get("finish_reason"))

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from usagetap.dialects.base import (
     Dialect,
     Json,
-    azure_deployment,
     mapping,
+    model_in_path,
     observe_error,
     observe_identity,
     openai_usage,
@@ -27,7 +27,7 @@ class OpenAIPlain(Dialect):
     finish_ends = False
 
     def model(self, request: Request) -> str | None:
-        return request.text("model") or azure_deployment(request.path)
+        return request.text("model") or model_in_path(request.path)
 
     def observe(self, seen: Observation, payload: Any) -> None:
         observe_error(seen, payload)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usagetap.dialects.base import azure_deployment, integer, observe_error, observe_error_body, openai_usage
+from usagetap.dialects.base import integer, model_in_path, observe_error, observe_error_body, openai_usage
 from usagetap.model import Observation
 
 
@@ -112,5 +112,10 @@ def test_the_first_error_stays() -> None:
 
 
 def test_azure_names_its_deployment_in_the_path() -> None:
-    assert azure_deployment("//openai/deployments/gpt-4o/chat/completions") == "gpt-4o"
-    assert azure_deployment("/v1/chat/completions") is None
+    assert model_in_path("//openai/deployments/gpt-4o/chat/completions") == "gpt-4o"
+    assert model_in_path("/v1/chat/completions") is None
+
+
+def test_databricks_and_sagemaker_name_what_they_serve_in_the_path() -> None:
+    assert model_in_path("/serving-endpoints/my-claude/invocations") == "my-claude"
+    assert model_in_path("/endpoints/my-llama/invocations") == "my-llama"
