@@ -8,11 +8,20 @@ Pure: values in, text out. `?` is a number that nobody gave, `~` an estimate, `�
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 
 from usagetap.model import Record
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
+#: `cost_source` in words
+SOURCES = {
+    "provider": "the provider's own figure",
+    "price_table": "from the bundled price table",
+    "override": "from your price file",
+    "resolved": "asked of the provider afterwards",
+    "estimated": "from estimated tokens",
+}
 #: C0 and C1 controls, and the marks that reorder text: what a terminal or a reader could be fooled with
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -44,6 +53,19 @@ def money(amount: Decimal | None, currency: str | None = "USD", *, digits: int |
     return _with_currency(f"{shown:,f}", currency)
 
 
+def digits_for(amounts: Iterable[Decimal]) -> int:
+    """How many digits behind the point say something in a column of these amounts."""
+    largest = max(amounts, default=Decimal(0))
+    return 2 if largest >= 10 else 4 if largest >= Decimal("0.01") else 6
+
+
+def percent(part: float | None) -> str:
+    """A share: `12%`, `0.4%`, `–` where there is nothing to have a share in."""
+    if part is None:
+        return "–"
+    return f"{part:.1%}" if 0 < part < 0.0995 else f"{part:.0%}"
+
+
 def _with_currency(number: str, currency: str | None) -> str:
     symbol = SYMBOLS.get(currency or "USD")
     return f"{symbol}{number}" if symbol else f"{number} {clean(currency)}"
@@ -61,22 +83,34 @@ def seconds(duration: float | None) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
+def ending(status: str, end_reason: str | None) -> str:
+    """How a response ended, in the table's own words: `ok`, `aborted: client_disconnected`."""
+    return f"{status}: {clean(end_reason)}" if end_reason and status != "ok" else status
+
+
 def headline(record: Record) -> str:
-    """A response in one line: tokens in and out, cost, model, and how it ended where that was not well."""
+    """A response in one line: tokens in and out, cost, model, and how it ended where that was not well.
+
+    What was counted and has no price is `unpriced`; what nothing is known of has no cost here at all.
+    """
     usage = record.usage
     mark = "≥" if record.usage_quality == "partial" else ""
     parts = [
         f"{_either(usage.input_tokens, record.estimated_input_tokens)}"
         f"→{_either(usage.output_tokens, record.estimated_output_tokens, mark)}",
-        ("~" if record.cost_source == "estimated" and record.cost is not None else "")
-        + money(record.cost, record.currency),
+        cost(record),
         clean(record.response_model or record.request_model or "unknown model"),
+        ending(record.status, record.end_reason) if record.status != "ok" else "",
     ]
-    if record.status == "open":
-        parts.append("open")
-    elif record.status != "ok":
-        parts.append(f"{record.status}: {clean(record.end_reason)}" if record.end_reason else record.status)
-    return " · ".join(parts)
+    return " · ".join(filter(None, parts))
+
+
+def cost(record: Record) -> str:
+    """What it cost: `$0.0012`, `~$0.0012` (from estimated tokens), `unpriced`; empty where nothing was counted."""
+    if record.cost is not None:
+        return ("~" if record.cost_source == "estimated" else "") + money(record.cost, record.currency)
+    estimates = (record.estimated_input_tokens, record.estimated_output_tokens)
+    return "unpriced" if record.usage.known or estimates != (None, None) else ""
 
 
 def _either(told: int | None, estimated: int | None, mark: str = "") -> str:

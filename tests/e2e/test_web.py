@@ -203,11 +203,11 @@ def flow_of_id(proxy: Mitmweb, flow_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("tag", "shown"),
     [
-        ("finished", ("── Reasoning", "── Answer", "input_tokens", "cache_read_input_tokens", "ok · complete · stop")),
-        ("aborted", ("── Answer", "Water boils", "aborted · client disconnected")),
+        ("finished", ("── Reasoning", "── Answer", "input_tokens", "cache_read_input_tokens", "ok · finish stop")),
+        ("aborted", ("── Answer", "Water boils", "aborted: client_disconnected")),
         ("tools", ("── Tool call: get_weather", '"city": "Zürich"', "tool_calls")),
         ("anthropic", ("── Tool call: get_weather", '"days": 1', "tool_use")),
-        ("hostile", ("── Error", "rate_limit_error", "error · http error")),
+        ("hostile", ("── Error", "rate_limit_error", "error: http_error")),
     ],
 )
 def test_the_answer_is_put_together_again(mitmweb: Mitmweb, tag: str, shown: tuple[str, ...]):
@@ -266,7 +266,7 @@ def test_the_dashboard_shows_every_response_and_leads_to_its_flow(page: Any, mit
     flow_id = flow_of(mitmweb, "aborted")["id"]
     assert link.get_attribute("href") == f"/#/flows/{flow_id}/response"
     link.click()
-    page.get_by_text("aborted · client disconnected").first.wait_for()
+    page.get_by_text("── How it ended").first.wait_for()
 
 
 def test_filters_are_in_the_address(page: Any, mitmweb: Mitmweb):

@@ -22,7 +22,7 @@ def record(**values):
             record(usage=Usage(input_tokens=1234, output_tokens=56), cost=Decimal("0.0012"), usage_quality="exact"),
             "1,234→56 · $0.0012 · gpt-5-mini",
         ),
-        (record(response_model=None, request_model="asked"), "?→? · unpriced · asked"),
+        (record(response_model=None, request_model="asked"), "?→? · asked"),
         (
             record(
                 status="aborted",
@@ -43,7 +43,7 @@ def record(**values):
             record(status="error", end_reason="no_usage", estimated_input_tokens=7, estimated_output_tokens=3),
             "~7→~3 · unpriced · gpt-5-mini · error: no_usage",
         ),
-        (record(status="open", request_model="x"), "?→? · unpriced · gpt-5-mini · open"),
+        (record(status="open", request_model="x"), "?→? · gpt-5-mini · open"),
     ],
 )
 def test_a_response_in_one_line(row, line):

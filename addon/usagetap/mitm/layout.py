@@ -8,7 +8,8 @@ from typing import Any
 
 from usagetap.assembly import Answer, Choice
 from usagetap.conversation import Asked
-from usagetap.headline import clean, money, seconds, tokens
+from usagetap.headline import SOURCES, clean, money, seconds, tokens
+from usagetap.headline import ending as how_it_ended
 
 WIDTH = 72
 #: token counts in the order of the table; those under another are its subsets
@@ -40,8 +41,12 @@ def section(title: str, text: str | Iterable[str], aside: str = "") -> str:
 
 
 def page(head: str, *sections: str) -> str:
-    """A whole view: the headline, then every section that has something in it."""
-    return "\n".join(filter(None, (f"{head}\n" if head else "", *sections)))
+    """A whole view: the headline, then every section that has something in it.
+
+    An empty line is a blank one: mitmweb gives a line without any character no height.
+    """
+    text = "\n".join(filter(None, (f"{head}\n" if head else "", *sections)))
+    return "\n".join(line or " " for line in text.rstrip("\n").split("\n"))
 
 
 def answer(told: Answer) -> list[str]:
@@ -84,18 +89,19 @@ def usage(told: Mapping[str, Any]) -> str:
     ]
     estimates = ("estimated_input_tokens", "estimated_output_tokens")
     lines += [(name, tokens(told[name], mark="~")) for name in estimates if isinstance(told.get(name), int)]
-    if told.get("usage_quality") in ("partial", "estimated"):
-        lines.append(("usage_quality", str(told["usage_quality"])))
     cost = _cost(told)
     if cost:
         lines.append(("cost", cost))
-    source = clean(told.get("cost_source") or "").replace("_", " ")
-    return section("Usage", columns(lines), f"priced by {source}" if source and source != "estimated" else source)
+    quality, source = told.get("usage_quality"), clean(told.get("cost_source") or "")
+    # an estimate says so twice already, by its marks
+    aside = ("partial" if quality == "partial" else "", "" if source == "estimated" else SOURCES.get(source, source))
+    return section("Usage", columns(lines), " · ".join(filter(None, aside)))
 
 
 def _cost(told: Mapping[str, Any]) -> str:
     if told.get("cost") is None:
-        return "unpriced" if told.get("usage") else ""
+        counted = (told.get("usage"), told.get("estimated_input_tokens"), told.get("estimated_output_tokens"))
+        return "unpriced" if any(counted) else ""
     try:
         amount = Decimal(str(told["cost"]))
     except InvalidOperation:
@@ -106,8 +112,9 @@ def _cost(told: Mapping[str, Any]) -> str:
 def ending(told: Mapping[str, Any]) -> str:
     """How it ended."""
     reasons = told.get("finish_reasons")
-    words = [told.get("status"), told.get("end_reason"), *(reasons if isinstance(reasons, list) else ())]
-    lines = [" · ".join(clean(word).replace("_", " ") for word in words if word)]
+    finish = ", ".join(clean(reason) for reason in reasons if reason) if isinstance(reasons, list) else ""
+    how = how_it_ended(clean(told.get("status") or ""), told.get("end_reason"))
+    lines = [" · ".join(filter(None, (how, finish and f"finish {finish}")))]
     if told.get("error_message"):
         lines.append(f"{clean(told.get('error_type') or 'error')}: {clean(told['error_message'])}")
     times = [("first chunk", told.get("time_to_first_chunk")), ("took", told.get("duration"))]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 
-from usagetap.headline import clean, headline, money, seconds, tokens
+from usagetap.headline import SOURCES, clean, ending, headline, money, seconds, tokens
 from usagetap.model import Record
 from usagetap.report.periods import zone_name
 from usagetap.report.table import paint
@@ -14,13 +14,6 @@ from usagetap.store.queries import StoredRow
 from usagetap.store.rows import from_row
 
 _LABEL = 11
-_SOURCES = {
-    "provider": "the provider's own figure",
-    "price_table": "from the bundled price table",
-    "override": "from your price file",
-    "resolved": "asked of the provider afterwards",
-    "estimated": "from estimated tokens",
-}
 
 
 def render(row: StoredRow, zone: tzinfo, width: int, *, colour: bool) -> list[str]:
@@ -47,7 +40,8 @@ def _labelled(label: str, text: str, width: int, *, colour: bool) -> list[str]:
 
 def _facts(record: Record, row_id: int, zone: tzinfo) -> Iterator[tuple[str, str]]:
     yield "when", _join(_moment(record.started_at, zone), _took(record))
-    yield "ended", _join(_ended(record), record.http_status and f"HTTP {record.http_status}", _reasons(record))
+    how = ending(record.status, record.end_reason)
+    yield "ended", _join(how, record.http_status and f"HTTP {record.http_status}", _reasons(record))
     if record.error_type or record.error_message:
         yield "error", ": ".join(filter(None, (record.error_type, record.error_message)))
     key = record.key_fingerprint and f"key {record.key_fingerprint}"
@@ -93,10 +87,6 @@ def _took(record: Record) -> str | None:
         return None
     first = record.time_to_first_chunk
     return seconds(record.duration) + (f", first chunk after {seconds(first)}" if first is not None else "")
-
-
-def _ended(record: Record) -> str:
-    return f"{record.status}: {record.end_reason}" if record.end_reason else record.status
 
 
 def _reasons(record: Record) -> str | None:
@@ -151,7 +141,7 @@ def _money_and_tokens(record: Record) -> Iterator[tuple[str, str]]:
     guesses = _listed((record.estimated_input_tokens, "in"), (record.estimated_output_tokens, "out"))
     total = usage.total_tokens is not None and f"total {usage.total_tokens:,} by the provider"
     yield "counted", _join(record.usage_quality or "not yet", total, guesses and f"by us{guesses}")
-    source = record.cost_source and _SOURCES.get(record.cost_source, record.cost_source)
+    source = record.cost_source and SOURCES.get(record.cost_source, record.cost_source)
     amount = money(record.cost, record.currency) if record.status != "open" or record.cost is not None else "not yet"
     exact = record.cost is not None and f"exactly {record.cost:f}"
     yield "cost", _join(amount, exact, source, record.price_version)

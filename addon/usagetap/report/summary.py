@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from usagetap.headline import SYMBOLS, clean, money, tokens
+from usagetap.headline import SYMBOLS, clean, digits_for, money, tokens
 from usagetap.report.periods import zone_name
 from usagetap.report.table import Column, Table, bar, paint
 from usagetap.store.aggregate import COUNTS, TOKENS, Totals
@@ -142,8 +142,7 @@ class _Amounts:
         amounts = [
             costs[currency] for line in summary.lines for costs in (line.cost, line.estimated_cost) if currency in costs
         ]
-        largest = max(amounts, default=Decimal(0))
-        self.digits = 2 if largest >= 10 else 4 if largest >= Decimal("0.01") else 6
+        self.digits = digits_for(amounts)
 
     @property
     def column(self) -> Column:

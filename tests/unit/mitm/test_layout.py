@@ -21,7 +21,7 @@ def record(**fields: object) -> Record:
 
 def test_counts_end_in_one_column_and_subsets_stand_under_their_whole() -> None:
     lines = layout.usage(told(record())).splitlines()
-    assert lines[0].endswith(" priced by price table")
+    assert lines[0].endswith(" from the bundled price table")
     assert lines[1:] == [
         "input_tokens                 1,234",
         "  cache_read_input_tokens    1,000",
@@ -49,7 +49,7 @@ def test_how_it_ended_in_one_line() -> None:
     ended = record(status="error", end_reason="upstream_error", finish_reasons=[None, "length"], duration=4.2)
     ended.error_type, ended.error_message = "overloaded", "Try again\x1b[2J"
     assert layout.ending(told(ended)).splitlines()[1:] == [
-        "error · upstream error · length",
+        "error: upstream_error · finish length",
         "overloaded: Try again�[2J",
         "took 4.2 s",
     ]

@@ -10,7 +10,7 @@ def test_one_response_whole(run):
 1,234→56 · $0.0012 · gpt-5-mini-2025-08-07
 ────────────────────────────────────────────────────────────────────────
 when        2026-11-18 09:30:01.000 UTC · 2.5 s, first chunk after 320 ms
-ended       ok: complete · HTTP 200 · finish stop
+ended       ok · HTTP 200 · finish stop
 asked by    127.0.0.1 · tag billing
 upstream    api.openai.com:443/v1/chat/completions
 spoken      openai · openai_chat · chat · sse

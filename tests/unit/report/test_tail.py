@@ -11,7 +11,7 @@ from usagetap.store.queries import by_id, open_reader
 def test_the_last_ones_in_order_oldest_first(run):
     shown = run("tail", "--no-follow", "-n", "3", "--timezone", "UTC").splitlines()
     assert [text.split()[0] for text in shown] == ["09:30:08", "09:30:09", "09:30:11"]
-    assert "?→? · unpriced · gpt-5-mini-2025-08-07 · error: no_usage" in shown[0]
+    assert "?→? · gpt-5-mini-2025-08-07 · error: no_usage" in shown[0]
     assert shown[2].endswith("10→5 · 42.00 sats · local-sats · 2.5 s · billing · flow 0009aaaa")
 
 
