@@ -233,7 +233,14 @@ class Lane:
                     time.sleep(self.choose.random() * 1.5)
                     self._kill(life)
                     continue
-                life.load()
+                try:
+                    life.load()
+                except AssertionError:
+                    if "address already in use" not in life.proxy.log:  # another took its port a moment ago
+                        raise
+                    self.living.remove(life)
+                    life.kill()
+                    continue
                 self._check()
                 if len(self.living) == 1 and self.choose.random() < 0.25:
                     continue  # the next one is a second one

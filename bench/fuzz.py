@@ -5,10 +5,9 @@
 Bare: the reader without its tap's catch-all, the decoders, the framings, the edit of a request, the stripper, the
 dialects and the turns of a socket. Each case is a recorded body, torn, repeated, spliced with another one or with the
 words of the wire, in random pieces; or, with `--atheris`, what libFuzzer makes of them as it follows the branches that
-they reach. Nothing may raise but what is documented, and what passes must pass. Prints the cases, the exceptions
-(must be 0) and, per part, the slowest case by
-nanoseconds of CPU per byte (of a thousand more than there are), the better of two runs; exit code 1 if there was an
-exception.
+they reach. Nothing may raise but what is documented, and what passes must pass. Prints the cases, the exceptions (must
+be 0) and, per part, the slowest case by nanoseconds of CPU per byte (of a thousand more than there are), the better of
+two runs; exit code 1 if there was an exception.
 """
 
 from __future__ import annotations
@@ -273,7 +272,13 @@ def hammer(tally: Tally, count: int, seed: int, seconds: float) -> None:
 
 def follow(tally: Tally, count: int, seed: int) -> None:
     """`count` cases made by libFuzzer, which follows the branches of the core. It ends the program."""
-    import atheris
+    try:
+        import atheris
+    except ImportError as error:
+        raise SystemExit(
+            f"--atheris needs the package atheris ({error}): `.venv/bin/python -m pip install --group fuzz`."
+            " It has wheels for Linux; without it, `make fuzz` does the same number of cases, unguided."
+        ) from error
 
     names = list(PARTS)
 
@@ -302,7 +307,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=None, help="of a run that is to be had again")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many, whatever was done")
-    parser.add_argument("--atheris", action="store_true", help="coverage-guided (pip install atheris)")
+    parser.add_argument("--atheris", action="store_true", help="coverage-guided (dependency group `fuzz`)")
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 31) if asked.seed is None else asked.seed
     print(f"seed        {seed:>12}")
