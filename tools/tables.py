@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from usagetap.cli import SUBCOMMANDS
@@ -59,6 +60,11 @@ class _Loader:
     def add_option(self, name: str, typespec: type, default: Any, help: str) -> None:
         """Note one option."""
         self._declared.append(Option(name, typespec, default, help))
+
+
+def estimates() -> None:
+    """How close the estimates come, as `python -m bench.estimates CORPUS --table` wrote it."""
+    print((Path(__file__).parent.parent / "docs" / "estimates.md").read_text().rstrip())
 
 
 def columns() -> None:

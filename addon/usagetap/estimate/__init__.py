@@ -12,7 +12,7 @@ from typing import Any
 from usagetap.estimate import vocabulary
 from usagetap.estimate.deltas import delta_text, strands
 from usagetap.estimate.request import count_request
-from usagetap.estimate.tally import OutputTally
+from usagetap.estimate.tally import OutputTally, asked
 
 __all__ = ["Estimator", "OutputTally", "delta_text", "strands"]
 
@@ -45,9 +45,7 @@ class Estimator:
         """A fresh tally for the answer of one response; `body` is its request. `None` without the extra."""
         family = vocabulary.family_of(model)
         tokenizer = self._tokenizer(family)
-        choice = body.get("tool_choice") if isinstance(body, dict) else None
-        forced = isinstance(choice, dict) and choice.get("type") == "function"
-        return None if tokenizer is None else OutputTally(tokenizer, family, dialect, forced_tool=forced)
+        return None if tokenizer is None else OutputTally(tokenizer, family, dialect, asked(body))
 
     @staticmethod
     def _tokenizer(family: vocabulary.Family) -> vocabulary.Tokenizer | None:

@@ -13,6 +13,12 @@ from typing import Any
 Strand = tuple[str, ...]
 #: the first word of a tool call's strands: their calls carry overhead of their own
 TOOL = "tool"
+#: calls that the Responses API sends whole, without deltas, and where each keeps what the model wrote
+_WHOLE = (
+    *("apply_patch_call", "computer_call", "local_shell_call", "shell_call", "tool_search_call"),
+    "mcp_approval_request",
+)
+_WRITTEN = ("arguments", "action", "operation")
 
 
 def strands(dialect: str, payload: Any) -> Iterator[tuple[Strand, str]]:
@@ -51,7 +57,8 @@ def _chat(payload: dict[str, Any]) -> Iterator[tuple[Strand, str]]:
         delta = choice.get("delta") or choice.get("message")  # Writer's chunks say `message`
         if not isinstance(delta, dict):
             continue
-        yield from _texts(("text", index), delta.get("content"), delta.get("refusal"))
+        yield from _texts(("text", index), delta.get("content"))
+        yield from _texts(("refusal", index), delta.get("refusal"))
         # the two names are of one text; servers that send both send it twice
         yield from _texts(("reasoning", index), delta.get("reasoning_content") or delta.get("reasoning"))
         for place, call in enumerate(_dicts(delta.get("tool_calls"))):
@@ -75,14 +82,26 @@ def _responses(payload: dict[str, Any]) -> Iterator[tuple[Strand, str]]:
     if not isinstance(kind, str):
         return
     place = str(payload.get("output_index", 0)), str(payload.get("content_index", payload.get("summary_index", 0)))
-    if kind.endswith(".delta") and "reasoning_summary" not in kind and "audio" not in kind:
+    if kind.endswith(".delta"):
         # a reasoning summary is written by another model and not billed as output
-        first = TOOL if "arguments" in kind or "custom_tool" in kind else kind
-        yield from _texts((first, "arguments", *place), payload.get("delta"))
-    elif kind == "response.output_item.added":
-        item = payload.get("item")
-        if isinstance(item, dict) and item.get("type") in ("function_call", "custom_tool_call"):
-            yield from _texts((TOOL, "name", *place), item.get("name"))
+        if "reasoning_summary" not in kind and "audio" not in kind:
+            yield from _texts((*_strand_of(kind), *place), payload.get("delta"))
+        return
+    item = payload.get("item")
+    if not isinstance(item, dict):
+        return
+    if kind == "response.output_item.added" and item.get("type") in ("function_call", "custom_tool_call"):
+        yield from _texts((TOOL, "name", *place), item.get("name"))
+    elif kind == "response.output_item.done" and item.get("type") in _WHOLE and item.get("execution") != "server":
+        yield from _texts((TOOL, "name", *place), item.get("name") or item.get("type"))
+        written = next((item[key] for key in _WRITTEN if item.get(key)), None)
+        yield from _texts((TOOL, "arguments", *place), written if isinstance(written, str) else _compact(written))
+
+
+def _strand_of(kind: str) -> Strand:
+    if "arguments" in kind or "custom_tool" in kind:
+        return (TOOL, "arguments")
+    return next(((name,) for name in ("reasoning", "refusal", "code") if name in kind), ("text",))
 
 
 def _anthropic(payload: dict[str, Any]) -> Iterator[tuple[Strand, str]]:

@@ -16,11 +16,9 @@ from usagetap.estimate.vocabulary import Family, Tokenizer
 _UNCOUNTABLE = frozenset(
     {"image_url", "image", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url"}
 )
-#: what the frame around all tools costs beside their text
-_TOOLS = 9
-#: what a call of a tool and its result cost beside their texts
-_CALL = 4
 _JSON_TYPES = {"integer": "number", "string": "string", "number": "number", "boolean": "boolean", "null": "null"}
+#: what the makers call the schema of a function's parameters
+_PARAMETERS = ("parameters", "input_schema", "parametersJsonSchema", "parameters_json_schema")
 _DEEPEST = 8
 
 
@@ -41,14 +39,18 @@ def count_request(tokenizer: Tokenizer, family: Family, body: Any) -> int | None
         return None
     system = [text for key in ("system", "instructions", "systemInstruction") for text in _texts(body.get(key)) if text]
     calls = [tokenizer.count(name) for name in _called(turns)]
-    count = sum(tokenizer.count(text) for text in (*texts, *system, *_schema(body)) if text)
+    count = sum(tokenizer.count(text) for text in (*texts, *system) if text)
+    alone = not system and _role(turns[0]) not in ("system", "developer")
+    schema = _count_schema(tokenizer, family, body, alone=alone)
+    count += schema
     count += family.per_message * (len(turns) + bool(system)) + family.per_request
     # the result of a call repeats the name of what was called
-    count += sum(calls) + _CALL * len(calls)
+    count += sum(calls) + family.per_past_call * len(calls)
     rendered = render_tools(tools)
     if rendered:
-        count += tokenizer.count(rendered) + _TOOLS
-        if family.tools_in_system and (system or _role(turns[0]) in ("system", "developer")):
+        count += tokenizer.count(rendered)
+        count += family.around_tools_chat if "messages" in body else family.around_tools
+        if family.tools_in_system and "messages" in body and (not alone or schema):
             count -= family.per_message
     return math.ceil(count * family.scale)
 
@@ -86,15 +88,36 @@ def _called(turns: list[Any]) -> Iterator[str]:
                 yield function["name"]
 
 
-def _schema(body: dict[str, Any]) -> Iterator[str | None]:
-    """The schema of a structured answer, which the model is shown."""
+def _count_schema(tokenizer: Tokenizer, family: Family, body: dict[str, Any], *, alone: bool) -> int:
+    """The schema of a structured answer, which the model is shown in a system message (a new one if it is `alone`)."""
     text = body.get("text")
     wanted = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
-    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        described = wanted.get("json_schema", wanted)
-        if isinstance(described, dict):
-            yield _json(described.get("schema"))
-            yield from _texts(described.get("description"))
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return 0
+    described = wanted.get("json_schema", wanted)
+    if not isinstance(described, dict) or "schema" not in described:
+        return 0
+    shown = (_json(_shown(described.get("schema"))), described.get("name"), described.get("description"))
+    schema, name, description = (tokenizer.count(each) if isinstance(each, str) else 0 for each in shown)
+    count = schema + name + description + bool(description)
+    if "messages" not in body:
+        return count + 6 + (not family.per_answer)
+    return count + name + 8 + (family.per_message if alone else 0)
+
+
+def _shown(schema: Any, depth: int = 0) -> Any:
+    """A schema without what the model is not shown of it."""
+    if isinstance(schema, list):
+        return [_shown(each, depth + 1) for each in schema]
+    if not isinstance(schema, dict) or depth > _DEEPEST * 2:
+        return schema
+    return {
+        key: {name: _shown(each, depth + 1) for name, each in value.items()}
+        if key in ("properties", "$defs") and isinstance(value, dict)
+        else _shown(value, depth + 1)
+        for key, value in schema.items()
+        if key not in ("required", "additionalProperties")
+    }
 
 
 def _count_plain(tokenizer: Tokenizer, family: Family, body: dict[str, Any]) -> int | None:
@@ -132,18 +155,33 @@ def render_tools(tools: Any) -> str:
     if not isinstance(tools, list):
         return ""
     lines = []
-    for tool in tools:
-        function = tool.get("function", tool) if isinstance(tool, dict) else None
+    for function in _functions(tools):
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             continue
         if isinstance(function.get("description"), str):
             lines += [f"// {line}" for line in function["description"].splitlines()]
-        parameters = function.get("parameters", function.get("input_schema"))
+        parameters = next((function[key] for key in _PARAMETERS if key in function), None)
         if isinstance(parameters, dict) and parameters.get("properties"):
-            lines += [f"type {function['name']} = (_: {{", *_fields(parameters, 0), "}) => any;", ""]
+            lines += [
+                f"type {function['name']} = (_: {{",
+                *_title(parameters),
+                *_fields(parameters, 0),
+                "}) => any;",
+                "",
+            ]
         else:
             lines += [f"type {function['name']} = () => any;", ""]
     return "\n".join(["namespace functions {", "", *lines, "} // namespace functions"]) if lines else ""
+
+
+def _functions(tools: list[Any]) -> Iterator[Any]:
+    """The functions that tools describe; Gemini's tools hold a list of them each."""
+    for tool in tools:
+        declared = tool.get("functionDeclarations") if isinstance(tool, dict) else None
+        if isinstance(declared, list):
+            yield from declared
+        elif isinstance(tool, dict):
+            yield tool.get("function", tool)
 
 
 def _fields(schema: dict[str, Any], depth: int) -> list[str]:
@@ -153,11 +191,17 @@ def _fields(schema: dict[str, Any], depth: int) -> list[str]:
     for name, field in properties.items() if isinstance(properties, dict) else ():
         if not isinstance(field, dict):
             continue
+        lines += _title(field)
         if isinstance(field.get("description"), str):
             lines += [f"// {line}" for line in field["description"].splitlines()]
         optional = "" if isinstance(required, list) and name in required else "?"
-        lines.append(f"{name}{optional}: {_type(field, depth)},")
+        default = f" // default: {_json(field['default'])}" if "default" in field else ""
+        lines.append(f"{name}{optional}: {_type(field, depth)},{default}")
     return lines
+
+
+def _title(schema: dict[str, Any]) -> list[str]:
+    return [f"// {schema['title']}"] if isinstance(schema.get("title"), str) else []
 
 
 def _type(schema: Any, depth: int) -> str:

@@ -37,28 +37,65 @@ class Family:
     scale: float = 1.0
     """Tokens of the model for each token of `encoding`, from the corpus."""
     per_answer: int = 0
-    """Around an answer: channel marks of reasoning models, the end of the turn."""
+    """Before an answer: the marks of its channel."""
+    per_thought: int = 0
+    """Before an answer of chat that was thought about, which chat does not show (Responses does: 2)."""
+    per_schema: int = 0
+    """Before an answer that is held to a schema."""
+    per_offer: int = 0
+    """Before an answer in words where tools were offered."""
     per_call: int = 7
     """Around a tool call."""
     per_message: int = 4
     """Around a message of the request."""
     per_request: int = 3
+    per_past_call: int = 4
+    """Around a call in the conversation and its result."""
+    around_tools: int = 9
+    """Around the definitions of tools, beside their text."""
+    around_tools_chat: int = 9
+    """The same in chat: later models are told there how to call, in some eighty tokens."""
     tools_in_system: bool = False
     """Tools are told in the system message, where there is one, and need no frame of their own."""
 
 
-#: the first that matches the model's name (without a `provider/` before it) holds
+#: the first that matches the model's name (without a `provider/` before it) holds. OpenAI's marks are what is left of
+#: its counts when the text's tokens are taken off; they were read off one half of the corpus, and
+#: `python -m bench.estimates` measures on the other
 FAMILIES: tuple[tuple[str, Family], ...] = (
     (
         r"gpt-3\.5|gpt-35|gpt-4(?![.o\d])|text-embedding|davinci-002|babbage-002",
         Family("gpt-4", "cl100k_base", True, tools_in_system=True),
     ),
-    (r"gpt-5\.|gpt-[6-9]", Family("gpt-5.x", exact=True, per_answer=3, per_request=2)),
-    (r"gpt-5", Family("gpt-5", exact=True, per_answer=9, per_request=2)),
-    (r"o[134](-|$)", Family("o-series", exact=True, per_answer=13, per_request=2)),
+    (
+        r"gpt-5\.|gpt-[6-9]",
+        Family(
+            "gpt-5.x", exact=True, per_answer=3, per_schema=4, per_request=2, per_past_call=12, around_tools_chat=90
+        ),
+    ),
+    (
+        r"gpt-5",
+        Family(
+            "gpt-5",
+            exact=True,
+            per_answer=3,
+            per_thought=6,
+            per_schema=3,
+            per_request=2,
+            per_past_call=9,
+            around_tools_chat=90,
+        ),
+    ),
+    (r"o[134](-|$)", Family("o-series", exact=True, per_answer=3, per_thought=10, per_request=2)),
     (r"gpt-oss", Family("gpt-oss", per_answer=9, per_message=5, per_request=63)),
-    (r"gpt-|chatgpt-|ft:|codex|computer-use", Family("gpt-4o", exact=True, tools_in_system=True)),
-    (r"claude|anthropic", Family("claude", scale=1.22, per_answer=3, per_call=40)),
+    (
+        r"gpt-|chatgpt-|ft:|codex|computer-use",
+        Family("gpt-4o", exact=True, per_offer=1, per_schema=4, around_tools=3, tools_in_system=True),
+    ),
+    (
+        r"claude|anthropic",
+        Family("claude", scale=1.22, per_answer=3, per_call=40, around_tools=400, around_tools_chat=400),
+    ),
     (r"gemini|gemma", Family("gemini", scale=1.1, per_call=10, per_message=0, per_request=1)),
     (r"mi[sx]tral|magistral|codestral|devstral|ministral|voxtral", Family("mistral", scale=1.15, per_message=2)),
     (r"llama", Family("llama", per_message=5, per_request=10)),

@@ -46,6 +46,33 @@ def test_any_json_gives_text(dialect, payload):
             {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}},
             "f",
         ),
+        (
+            "openai_responses",
+            {
+                "type": "response.output_item.done",
+                "item": {"type": "mcp_approval_request", "name": "f", "arguments": "{}"},
+            },
+            "f{}",
+        ),
+        (
+            "openai_responses",
+            {"type": "response.output_item.done", "item": {"type": "local_shell_call", "action": {"command": ["ls"]}}},
+            'local_shell_call{"command":["ls"]}',
+        ),
+        (
+            "openai_responses",
+            {
+                "type": "response.output_item.done",
+                "item": {"type": "tool_search_call", "execution": "server", "arguments": {}},
+            },
+            "",
+        ),
+        (
+            "openai_responses",
+            {"type": "response.output_item.done", "item": {"type": "function_call", "name": "f", "arguments": "{}"}},
+            "",
+        ),
+        ("openai_responses", {"type": "response.output_item.done", "item": {"type": []}}, ""),
         ("anthropic", {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "hi"}}, "hi"),
         ("anthropic", {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}}, "hm"),
         ("anthropic", {"type": "content_block_delta", "delta": {"partial_json": '{"q":'}}, '{"q":'),

@@ -76,6 +76,61 @@ def test_tools_are_told_to_the_model_as_typescript():
     ]
 
 
+def test_titles_and_defaults_are_told_as_well():
+    tool = {
+        "name": "add",
+        "parameters": {
+            "title": "add_args",
+            "properties": {"a": {"title": "A", "type": "integer", "default": 1}},
+        },
+    }
+    lines = render_tools([tool]).splitlines()
+    assert lines[2:7] == ["type add = (_: {", "// add_args", "// A", "a?: number, // default: 1", "}) => any;"]
+
+
+def test_geminis_tools_hold_lists_of_functions():
+    declared = {"name": "f", "parametersJsonSchema": {"properties": {"x": {"type": "string"}}}}
+    assert "x?: string," in render_tools([{"functionDeclarations": [declared, {"name": "g"}]}, {"googleSearch": {}}])
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"title": "Name", "type": "string"}, "age": {"title": "Age", "type": "integer"}},
+    "required": ["name", "age"],
+    "title": "Person",
+    "additionalProperties": False,
+}
+
+
+def test_schemas_are_shown_without_what_only_the_grammar_needs():
+    # recorded for api.openai.com: 41 tokens of this schema in a Responses request to gpt-4o, title and all
+    form = {"type": "json_schema", "name": "Person", "strict": True, "schema": SCHEMA}
+    plain = {"model": "gpt-4o", "input": "Hello"}
+    assert count({**plain, "text": {"format": form}}) - count(plain) == 41
+    lax = {key: value for key, value in SCHEMA.items() if key not in ("required", "additionalProperties")}
+    assert count({**plain, "text": {"format": {**form, "schema": lax}}}) - count(plain) == 41
+    # in chat the schema is a system message of its own, where there is no other
+    form = {"type": "json_schema", "json_schema": {"name": "Person", "schema": SCHEMA}}
+    alone, after = chat(("user", "Hello")), chat(("system", "Hello"), ("user", "Hello"))
+    added = [count({**body, "response_format": form}) - count(body) for body in (alone, after)]
+    assert added[0] - added[1] == 4
+
+
+@pytest.mark.parametrize("form", [1, {}, {"type": "json_schema", "json_schema": 1}, {"type": "json_schema"}])
+def test_a_form_that_is_none_costs_little(form):
+    body = chat(("user", "Hello"))
+    assert 0 <= count({**body, "response_format": form}) - count(body) <= 12
+
+
+def test_tools_cost_what_was_measured():
+    # the frame around tools beside their text: (model, chat or Responses) -> tokens
+    rendered = tokenizer("o200k_base").count(render_tools([WEATHER]))
+    for model, in_chat, in_responses in (("gpt-4o", 9, 3), ("gpt-5.4", 90, 9), ("gpt-5-mini", 90, 9)):
+        bodies = (chat(("user", "Hello")), in_chat), ({"model": model, "input": "Hello"}, in_responses)
+        for body, around in bodies:
+            assert count({**body, "tools": [WEATHER]}, model) - count(body, model) == rendered + around
+
+
 def test_tools_and_schemas_and_calls_cost_tokens():
     bare = count(chat(("user", "Hello")))
     with_tools = count(chat(("user", "Hello"), tools=[WEATHER]))
