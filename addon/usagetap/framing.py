@@ -36,8 +36,8 @@ class Framing(Protocol):
         """The JSON text in `frame`; `None` where it has none (a comment, a keep-alive)."""
 
 
-class Sse:
-    """Server-sent events. A frame here is raw: from its first byte to the end of its blank line."""
+class _Holding:
+    """What the framings below share: what is held of an unfinished frame, and its bound."""
 
     def __init__(self, limit: int) -> None:
         self.oversized = False
@@ -45,6 +45,20 @@ class Sse:
         self._limit = limit
         self._held = bytearray()
         self._skipping = False
+
+    def finish(self) -> list[bytes]:
+        rest, self._held = bytes(self._held), bytearray()
+        return [rest] if rest.strip() and not self._skipping else []
+
+    def payload(self, frame: bytes) -> bytes | None:
+        return frame
+
+
+class Sse(_Holding):
+    """Server-sent events. A frame here is raw: from its first byte to the end of its blank line."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
         self._carriage = False  # a CR was seen: lines need the slower search from then on
 
     @property
@@ -96,10 +110,6 @@ class Sse:
         end = _blank_line_end(begun + chunk[at:], 0)
         return None if end is None else at + end - len(begun)
 
-    def finish(self) -> list[bytes]:
-        rest, self._held = bytes(self._held), bytearray()
-        return [rest] if rest.strip() and not self._skipping else []
-
     def _hold(self, rest: bytes) -> None:
         self._held += rest
         if len(self._held) > self._limit or self._skipping:
@@ -138,15 +148,8 @@ def _blank_line_end(chunk: bytes, at: int) -> int | None:
     return None if blank is None else blank.end()
 
 
-class Ndjson:
+class Ndjson(_Holding):
     """One JSON text a line."""
-
-    def __init__(self, limit: int) -> None:
-        self.oversized = False
-        self.broken: str | None = None
-        self._limit = limit
-        self._held = bytearray()
-        self._skipping = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         end = chunk.rfind(b"\n")
@@ -162,10 +165,6 @@ class Ndjson:
         self.oversized = self.oversized or any(len(line) > self._limit for line in lines)
         return [line for line in lines if len(line) <= self._limit and line.strip()]
 
-    def finish(self) -> list[bytes]:
-        rest, self._held = bytes(self._held), bytearray()
-        return [rest] if rest.strip() else []
-
     def _hold(self, rest: bytes) -> None:
         if not self._skipping:
             self._held += rest
@@ -173,11 +172,8 @@ class Ndjson:
                 self.oversized = self._skipping = True
                 self._held.clear()
 
-    def payload(self, frame: bytes) -> bytes | None:
-        return frame
 
-
-class JsonArray:
+class JsonArray(_Holding):
     """The elements of a top-level JSON array as they arrive (Gemini without `alt=sse`: pretty-printed, piece by
     piece).
     """
@@ -186,10 +182,7 @@ class JsonArray:
     _IN_STRING = re.compile(rb'[\\"]')
 
     def __init__(self, limit: int) -> None:
-        self.oversized = False
-        self.broken: str | None = None
-        self._limit = limit
-        self._held = bytearray()
+        super().__init__(limit)
         self._scanned = 0
         self._depth = 0
         self._start = -1  # where the element begins in _held
@@ -263,18 +256,9 @@ class JsonArray:
         self._held.clear()
         return []
 
-    def payload(self, frame: bytes) -> bytes | None:
-        return frame
 
-
-class Document:
+class Document(_Holding):
     """The whole body is one frame."""
-
-    def __init__(self, limit: int) -> None:
-        self.oversized = False
-        self.broken: str | None = None
-        self._limit = limit
-        self._held = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         if not self.oversized:
@@ -283,10 +267,6 @@ class Document:
                 self.oversized = True
                 self._held.clear()
         return []
-
-    def finish(self) -> list[bytes]:
-        rest, self._held = bytes(self._held), bytearray()
-        return [rest] if rest.strip() else []
 
     def payload(self, frame: bytes) -> bytes | None:
         return frame.removeprefix(_BOM)
