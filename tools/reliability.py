@@ -181,6 +181,11 @@ def _of_responses() -> Rows:
             f"{encoding.BOMB_RATIO}× beyond {_size(encoding.BOMB_FLOOR)}",
             "recorded streams reach 40×, bombs 1,000×; those pass, and are expanded no further",
         ),
+        (
+            "chunks of a stream that wait to be read",
+            f"{reader.BATCH}",
+            f"read together they cost a third; fewer where they are large, some {_size(reader.BATCH_BYTES)} as a rule",
+        ),
         ("decoded at a time", _size(encoding.PIECE), "the memory that a bomb below the ratio costs"),
         ("blanks before a body is judged", _size(reader.HEAD_LIMIT), "gateways keep connections alive with them"),
         (
@@ -230,7 +235,7 @@ def _of_requests() -> Rows:
         (
             "refusals that are remembered",
             f"{refusals.LIMIT:,}, {refusals.EXPIRES / 86400:.0f} days",
-            "a stranger's hosts must not fill the memory, and servers are upgraded",
+            "a stranger's hosts must fill neither memory nor table, and servers are upgraded; the oldest are forgotten",
         ),
         (
             "generations that wait for their cost (`usage_resolve`)",
