@@ -6,13 +6,15 @@ import logging
 import re
 import time
 from collections.abc import Iterable
+from itertools import islice
 
 from usagetap.model import Request
 
 EXPIRES = 30 * 86400.0
 """Seconds until a host is asked again: servers are upgraded."""
 LIMIT = 10_000
-"""Refusals remembered at most: a stranger's hosts must not fill our memory."""
+"""Refusals remembered at most, here and in the table: a stranger's hosts must not fill our memory. Beyond, the
+oldest is forgotten, which costs one second try."""
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +23,8 @@ class Refusals:
     """The refusals that this process knows. Times are seconds since the epoch."""
 
     def __init__(self, known: Iterable[tuple[str, str, float | None]] = ()) -> None:
-        """`known` are rows of table `refusals`: host, scope, when it expires."""
-        self._expires = {(host, scope): expires for host, scope, expires in known}
+        """`known` are rows of table `refusals`, the latest first: host, scope, when it expires."""
+        self.replace(known)
 
     def has(self, request: Request) -> bool:
         """Whether this request would be refused again."""
@@ -32,13 +34,17 @@ class Refusals:
     def add(self, request: Request) -> tuple[str, str, float]:
         """Remember a refusal; returns the row's host, scope and expiry."""
         expires = time.time() + EXPIRES
-        if len(self._expires) < LIMIT:
-            self._expires[place(request), scope(request)] = expires
-        return place(request), scope(request), expires
+        known, key = self._expires, (place(request), scope(request))
+        known.pop(key, None)
+        while len(known) >= LIMIT:
+            del known[next(iter(known))]
+        known[key] = expires
+        return (*key, expires)
 
     def replace(self, known: Iterable[tuple[str, str, float | None]]) -> None:
         """Take what the database says now (`usagetap refusals clear`, another proxy's lesson)."""
-        self._expires = {(host, scope): expires for host, scope, expires in known}
+        latest = [((host, scope), expires) for host, scope, expires in islice(known, LIMIT)]
+        self._expires = dict(reversed(latest))
 
 
 def place(request: Request) -> str:

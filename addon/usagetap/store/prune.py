@@ -13,6 +13,8 @@ from .periods import utc_text
 BATCH = 2_000
 _COUNT = "SELECT COUNT(*) FROM usage WHERE started_at < ? AND status <> 'open'"
 _OLDEST = "SELECT id FROM usage WHERE started_at < ? AND status <> 'open' ORDER BY started_at LIMIT ?"
+_EXPIRED = "DELETE FROM refusals WHERE expires_at < ?"
+_BEYOND = "DELETE FROM refusals WHERE id NOT IN (SELECT id FROM refusals ORDER BY refused_at DESC, id DESC LIMIT ?)"
 
 
 def count_old(db: Database, before: datetime) -> int:
@@ -38,3 +40,11 @@ def delete_batch(db: Database, before: datetime) -> int:
         execute_many(db, "DELETE FROM price_history WHERE usage_id = ?", ids)
         execute_many(db, "DELETE FROM usage WHERE id = ?", ids)
     return len(ids)
+
+
+def prune_refusals(db: Database, now: datetime, keep: int) -> int:
+    """Delete refusals that have expired, and of the rest all but the `keep` latest; returns how many."""
+    with transaction(db):
+        expired = db.execute_sql(_EXPIRED.replace("?", db.param), (utc_text(now),)).rowcount
+        beyond = db.execute_sql(_BEYOND.replace("?", db.param), (keep,)).rowcount
+    return int(expired) + int(beyond)

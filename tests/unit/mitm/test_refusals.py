@@ -50,6 +50,12 @@ def test_what_the_database_says_replaces_what_was_known() -> None:
 
 
 def test_strangers_do_not_fill_our_memory() -> None:
-    refusals = Refusals((f"{number}:443", "", None) for number in range(LIMIT))
-    refusals.add(request("one-too-many"))
-    assert not refusals.has(request("one-too-many"))
+    """Of more than we remember, the oldest is forgotten; a host that refuses again is the latest again."""
+    refusals = Refusals((f"{number}", "", None) for number in range(LIMIT + 1))
+    assert not refusals.has(request(str(LIMIT), 0)), "the table says the latest first"
+    refusals = Refusals()
+    for number in range(LIMIT):
+        refusals.add(request(f"h{number}"))
+    refusals.add(request("h0"))
+    refusals.add(request("one-more"))
+    assert [refusals.has(request(host)) for host in ("h0", "h1", "h2", "one-more")] == [True, False, True, True]
