@@ -334,3 +334,26 @@ def test_every_price_of_the_corpus_equals_genai_prices_own_arithmetic_and_ours_b
             by_hand += 1
     assert compared > 3000
     assert by_hand > 1000
+
+
+def test_where_bedrock_runs_a_model_is_in_the_request_s_id_not_in_the_answer_s():
+    # InvokeModel answers with Anthropic's own name
+    def cost(asked):
+        row = record(provider="aws.bedrock", request_model=asked, response_model="claude-sonnet-4-5-20250929")
+        row.usage = Usage(input_tokens=1_000_000, output_tokens=0)
+        return price(row).cost
+
+    assert cost("us.anthropic.claude-sonnet-4-5-20250929-v1:0") == Decimal("3.3")
+    assert cost("global.anthropic.claude-sonnet-4-5-20250929-v1:0") == 3
+    # a profile of the user's own names no model: the answer does
+    assert cost("arn:aws:bedrock:us-east-1:1:application-inference-profile/x") == Decimal("3.3")
+
+
+def test_cohere_bills_its_billed_units():
+    row = record(provider="cohere", request_model="command-r", response_model=None)
+    row.usage = Usage(input_tokens=508, output_tokens=40)
+    row.usage_raw = {"billed_units": {"input_tokens": 65, "output_tokens": 40}, "tokens": {"input_tokens": 508}}
+    billed = price(row).cost
+    row.usage_raw = None
+    row.usage = Usage(input_tokens=65, output_tokens=40)
+    assert billed == price(row).cost > 0

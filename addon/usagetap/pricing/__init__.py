@@ -89,7 +89,10 @@ class _Row:
 
     def __init__(self, record: Record, told: Reported, overrides: PriceFile | None) -> None:
         self.record, self.told, self.overrides = record, told, overrides
-        self.models = [name for name in dict.fromkeys((record.response_model, record.request_model)) if name]
+        names = (record.response_model, record.request_model)
+        if record.provider == "aws.bedrock":
+            names = names[::-1]  # the request's id says where it runs, `global.` being cheaper; the answer's does not
+        self.models = [name for name in dict.fromkeys(names) if name]
         self.tier = told.tier(record.service_tier)
 
     def figure_is_empty(self) -> bool:
@@ -106,7 +109,7 @@ class _Row:
         tokens = (usage.input_tokens, usage.output_tokens, usage.tool_use_input_tokens)
         known = any(count is not None for count in tokens) or bool(self.told.audio_seconds)
         if record.end_reason in FAILED or record.usage_quality == "exact":
-            return (usage if known else None), False
+            return (self.told.billed(usage) if known else None), False
         wanted = replace(usage)
         if wanted.input_tokens is None:
             wanted.input_tokens = record.estimated_input_tokens

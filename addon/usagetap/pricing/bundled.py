@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from usagetap.pricing.names import known_as
 from usagetap.pricing.rates import Rate, Rates, Tiered
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def find(
     """
     if not installed():
         return None
-    return _find(provider, url, tuple(models), int(moment // 60), tuple(context))
+    seller, names = known_as(provider, models)
+    return _find(seller, url, names, int(moment // 60), tuple(context))
 
 
 @lru_cache(maxsize=4096)
