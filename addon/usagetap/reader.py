@@ -159,8 +159,11 @@ class Reader:
             for frame in self._framing.finish():
                 self._read_event(frame) if self._sse else self._read_frame(frame)
         self.peek()
-        if complete and self.transport == "json" and self.seen.usage_raw is not None:
-            self.seen.usage_final = True
+        if complete and self.seen.usage_raw is not None:
+            if self.transport == "json":
+                self.seen.usage_final = True
+            elif self.transport == "ndjson" and self._frames == 1:  # a document of one line
+                self.seen.terminal = True
         self.blind("finished")
 
     def peek(self) -> Observation:
@@ -264,10 +267,10 @@ class Reader:
         if self._content_type == "text/event-stream":  # Gemini answers errors as plain JSON under this type
             return "json" if start.startswith((b"{", b"[")) else "sse"
         hint = self.dialect.transport_hint if self._stream else None
-        if hint == "json_array":
-            return "json_array" if start.startswith(b"[") else "json"
-        if hint == "ndjson" and start.startswith((b"{\n", b"{\r")):
-            return "json"  # an object over several lines: no line of it is JSON
+        if hint and hint in _HINTED_STARTS:
+            return hint if start.startswith(_HINTED_STARTS[hint]) else "json"
+        if hint == "ndjson" and start.startswith((b"{\n", b"{\r", b"[")):
+            return "json"  # an object over several lines, an array: no line of it is an object
         return hint or "json"
 
     def _events(self, text: bytes) -> None:
@@ -351,6 +354,7 @@ class Reader:
             self.seen.terminal = True
 
 
+_HINTED_STARTS: dict[Transport, bytes] = {"json_array": b"[", "eventstream": b"\0"}  # a length below 16 MiB
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _DONE = b"[DONE]"
 _DONE_TAIL = 64

@@ -101,7 +101,7 @@ def well_formed(seen: Observation) -> None:
         assert value is None or isinstance(value, str)
     assert seen.error_message is None or (isinstance(seen.error_message, str) and len(seen.error_message) <= 500)
     assert all(isinstance(index, int) for index in seen.finish_reasons)
-    assert all(reason is None or isinstance(reason, str) for reason in seen.finish_reasons.values())
+    assert all(reason is None or type(reason) in (str, int) for reason in seen.finish_reasons.values())
     assert seen.cost is None or (seen.cost.is_finite() and seen.cost >= 0)
     assert seen.error_message is None or seen.error_type is not None
 

@@ -9,6 +9,8 @@ import pytest
 
 from usagetap.dialects import DIALECTS, UNKNOWN
 from usagetap.dialects.base import Dialect
+from usagetap.dialects.bedrock_converse import BedrockConverse
+from usagetap.dialects.ollama import Ollama
 from usagetap.encoding import encode
 from usagetap.eventstream import EventStream
 from usagetap.framing import JsonArray, Ndjson, Sse
@@ -271,3 +273,20 @@ def test_it_says_what_it_is_doing() -> None:
 def test_the_framing_of_a_body_by_its_first_bytes_alone(head: bytes, framing: type) -> None:
     assert type(framing_for(head)) is framing
     assert framing_for(head)._limit == FRAME_LIMIT  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("start", "transport"), [(b"\0\0\0\x10\0\0\0\0", "eventstream"), (b'{"message": "no"}', "json")]
+)
+def test_a_stream_of_bedrock_s_is_told_by_its_first_byte_where_no_type_is(start: bytes, transport: str) -> None:
+    reader = Reader(BedrockConverse(), stream=True)
+    reader.feed(start)
+    assert reader.transport == transport
+
+
+def test_an_answer_of_one_line_to_a_wish_for_lines_is_whole() -> None:
+    for told, whole in ((b'{"model": "m", "eval_count": 3}', True), (b'{"model": "m"}', False)):
+        reader = Reader(Ollama(), stream=True)
+        reader.feed(told)
+        reader.finish(complete=True)
+        assert reader.seen.terminal is whole

@@ -9,12 +9,12 @@ model is in the path, percent-encoded, an id or an ARN; answers never name it.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from usagetap.dialects.base import Dialect, Json, Weight, add, first_integer, integer, mapping, observe_error, text
 from usagetap.dialects.cost import observe_cost
-from usagetap.model import Observation, Request, Usage
+from usagetap.model import Observation, Request, Transport, Usage
 
 _PATH = re.compile(r"/model/(.+)/(converse|converse-stream|invoke|invoke-with-response-stream)$")
 
@@ -29,6 +29,7 @@ class BedrockConverse(Dialect):
     """`/model/{model}/converse` and `/converse-stream`."""
 
     name = "bedrock_converse"
+    transport_hint: ClassVar[Transport | None] = "eventstream"
 
     def matches(self, request: Request) -> bool:
         found = bedrock_path(request)
