@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUICK = ("tap", "throughput", "memory")
+QUICK = ("tap", "throughput", "latency", "memory")
 
 
 def main() -> None:
