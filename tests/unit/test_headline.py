@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usagetap.headline import clean, headline, money, seconds, tokens
+from usagetap.headline import clean, cost, digits_for, headline, money, percent, seconds, tokens
 from usagetap.model import Record, Usage
 
 
@@ -102,3 +102,24 @@ def test_what_is_not_nothing_is_never_shown_as_nothing(amount):
     shown = money(amount)
     if amount:
         assert any(digit in shown for digit in "123456789")
+
+
+@pytest.mark.parametrize(
+    ("part", "text"), [(None, "–"), (0, "0%"), (0.004, "0.4%"), (0.12, "12%"), (0.0996, "10%"), (1, "100%")]
+)
+def test_shares(part, text):
+    assert percent(part) == text
+
+
+def test_a_column_has_the_digits_that_its_largest_amount_needs():
+    assert [digits_for(map(Decimal, amounts)) for amounts in ((), ("0.001",), ("0.02", "1"), ("12", "0.01"))] == [
+        6,
+        6,
+        4,
+        2,
+    ]
+
+
+def test_what_was_counted_and_has_no_price_is_unpriced():
+    assert cost(record(estimated_output_tokens=0)) == cost(record(usage=Usage(output_tokens=0))) == "unpriced"
+    assert cost(record()) == ""

@@ -81,7 +81,9 @@ def _cells(name: str, each: Waste) -> list[str]:
 def _tokens(part: Totals) -> str:
     told = (part.input_tokens or 0) + (part.output_tokens or 0)
     guessed = (part.estimated_input_tokens or 0) + (part.estimated_output_tokens or 0)
-    return f"~{told + guessed:,}" if guessed else f"{told:,}"
+    if part.requests and not guessed and part.input_tokens is None and part.output_tokens is None:
+        return "–"  # nobody said: that is not a zero
+    return tokens(told + guessed, mark="~" if guessed else "")
 
 
 def _costs(part: Totals) -> str:

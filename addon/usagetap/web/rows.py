@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 from itertools import batched
 from typing import Any
 
-from usagetap.headline import clean, headline, money, seconds, tokens
+from usagetap.headline import SOURCES, clean, cost, headline, seconds, tokens
 from usagetap.model import Record
 from usagetap.store.queries import StoredRow
 from usagetap.store.rows import from_row
@@ -65,12 +65,12 @@ def line(row: StoredRow, zone: tzinfo, today: datetime, flow_link: FlowLink | No
         day="" if started.date() == today.date() else f"{started:%Y-%m-%d}",
         clock=f"{started:%H:%M:%S}",
         status=record.status,
-        ending="" if record.end_reason in (None, "complete") else clean(record.end_reason).replace("_", " "),
+        ending="" if record.end_reason in (None, "complete") else clean(record.end_reason),
         model=name_of("model", record.request_model or record.response_model),
         provider=clean(record.provider or record.server_address or ""),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        cost=cost(record),
+        cost=cost(record) or "–",
         priced=record.cost is not None,
         first_chunk=_seconds(record.time_to_first_chunk),
         duration=_seconds(record.duration),
@@ -85,14 +85,6 @@ def counts(record: Record) -> tuple[str, str]:
     told = headline(record).partition(" · ")[0]
     tokens_in, _, tokens_out = told.partition("→")
     return tokens_in, tokens_out
-
-
-def cost(record: Record) -> str:
-    """A response's cost: `$0.0012`, `~$0.0012` (estimated), `unpriced`; `–` while it is open or had no usage."""
-    if record.cost is None:
-        nothing_used = record.status == "open" or record.usage_quality in (None, "missing")
-        return "–" if nothing_used else "unpriced"
-    return ("~" if record.cost_source == "estimated" else "") + money(record.cost, record.currency)
 
 
 def _seconds(value: float | None) -> str:
@@ -146,6 +138,8 @@ def chapters(row: StoredRow) -> list[tuple[str, list[Fact]]]:
     found = [
         (title, [_fact(row, name) for name in names if row[name] is not None]) for title, names in _CHAPTERS.items()
     ]
+    if row["cost"] is None and (price := cost(from_row(row))):
+        dict(found)["What it cost"].insert(0, Fact("cost", price, meaning("cost")))
     return [(title, facts) for title, facts in found if facts]
 
 
@@ -154,7 +148,8 @@ def usage_facts(row: StoredRow) -> list[Fact]:
     facts = []
     for name, subsets in _USAGE:
         if row[name] is not None or name in ("input_tokens", "output_tokens"):
-            facts.append(Fact(name, tokens(row[name]), meaning(name)))
+            mark = "~" if name.startswith("estimated") else ""
+            facts.append(Fact(name, tokens(row[name], mark=mark), meaning(name)))
         facts += [Fact(each, tokens(row[each]), meaning(each), inner=True) for each in subsets if row[each] is not None]
     return facts
 
@@ -174,7 +169,11 @@ def _fact(row: StoredRow, name: str) -> Fact:
     elif name in ("chunks", "frames", "body_bytes"):
         shown = f"{value:,}"
     elif name == "finish_reasons":
-        shown = ", ".join(str(reason) for reason in json.loads(value)) or "none"
+        shown = ", ".join(str(reason) for reason in json.loads(value) if reason is not None) or "none"
+    elif name == "cost":
+        shown = f"{cost(from_row(row))} · exactly {value}"
+    elif name == "cost_source":
+        shown = SOURCES.get(str(value), str(value))
     else:
         shown = str(value)
     return Fact(name, clean(shown), meaning(name))

@@ -19,6 +19,7 @@ from peewee import PeeweeException
 from tornado.template import Loader
 
 from usagetap import __version__
+from usagetap.headline import percent
 from usagetap.store.database import StoreError, what_failed
 
 from . import rows, view
@@ -153,6 +154,7 @@ class Site:
             groups=groups,
             shown=groups[:_GROUPS_SHOWN],
             priced=view.currency_of(group.total for group in groups) is not None,
+            weighed=any(group.bar for group in groups),
             digits=view.digits_of(group.total for group in groups),
             charts=_inert(view.charts(scene, groups)) if self._plotly else None,
             marks=style_marks(self._plotly) if self._plotly else (),
@@ -243,7 +245,7 @@ class Site:
             root=ROOT, version=__version__, plotly=self._plotly, home=self._home, live=self._live,
             zone=str(self._board.zone),
             ranges=RANGES, groupings=GROUPS, statuses=STATUSES, filters=FILTERS, name_of=view.name_of, costs=view.costs,
-            percent=view.percent, share=view.share, plural=view.plural, tokens=_count, **values,
+            percent=percent, share=view.share, plural=view.plural, tokens=_count, **values,
         )  # fmt: skip
 
     def _now(self) -> Any:

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from usagetap.headline import clean, money, seconds, tokens
+from usagetap.headline import clean, digits_for, money, percent, seconds, tokens
 from usagetap.store.aggregate import Totals
 from usagetap.store.dashboard_queries import Spread
 from usagetap.store.queries import Waste
@@ -22,6 +22,7 @@ from .board import Course, Glance, Scene
 UNKNOWN = {"model": "no model named", "provider": "unknown", "tag": "untagged", "client": "unknown"}
 SERIES = 7
 """Groups with a colour of their own; the rest is one, "other"."""
+HOURS = 24
 _NAMED = 5
 
 
@@ -38,16 +39,8 @@ def costs(amounts: dict[str, Decimal], mark: str = "", nothing: str = "–", dig
 
 
 def digits_of(lines: Iterable[Totals]) -> int:
-    """How many digits behind the point say something in a column of these sums."""
-    largest = max((amount for line in lines for amount in line.cost.values()), default=Decimal(0))
-    return 2 if largest >= 1 else 4 if largest >= Decimal("0.01") else 6
-
-
-def percent(part: float | None) -> str:
-    """A share: `12 %`, `0.4 %`, `–` where there is nothing to have a share in."""
-    if part is None:
-        return "–"
-    return f"{part * 100:.1f} %" if 0 < part < 0.0995 else f"{part * 100:.0f} %"
+    """How many digits behind the point say something in the columns of these sums."""
+    return digits_for(amount for line in lines for sums in (line.cost, line.estimated_cost) for amount in sums.values())
 
 
 def share(part: int, whole: int) -> float | None:
@@ -81,20 +74,21 @@ def card(glance: Glance, wait: Spread | None) -> Card:
     """A time at a glance, as text; `wait` is `None` while it is still being added up."""
     total = glance.total
     ended = total.requests - total.still_open
+    nothing = "unpriced" if total.unpriced else "–" if total.requests else money(Decimal(0))
     return Card(
         title=glance.title,
-        cost=costs(total.cost, nothing="unpriced" if total.unpriced else money(Decimal(0))),
+        cost=costs(total.cost, nothing=nothing),
         estimated=costs(total.estimated_cost, "~", ""),
         facts=[
             ("Requests", f"{total.requests:,}"),
             ("Aborted", percent(share(total.aborted, ended))),
-            ("Tokens in", "–" if total.input_tokens is None else tokens(total.input_tokens)),
+            ("Input", "–" if total.input_tokens is None else tokens(total.input_tokens)),
             ("Cache hits", percent(share(total.cache_read_input_tokens or 0, total.input_tokens or 0))),
-            ("Tokens out", "–" if total.output_tokens is None else tokens(total.output_tokens)),
+            ("Output", "–" if total.output_tokens is None else tokens(total.output_tokens)),
             ("Errors", percent(share(total.errors, ended))),
             ("First chunk", "…" if wait is None else first_chunk(wait)),
         ],
-        bars=_bars(glance.course),
+        bars=_bars(glance.course, HOURS if len(glance.course) <= HOURS and _hourly(glance.course) else 0),
     )
 
 
@@ -116,10 +110,15 @@ def currency_of(lines: Iterable[Totals]) -> str | None:
     return "USD" if "USD" in found else min(found, default=None)
 
 
-def _bars(course: Sequence[Totals]) -> list[tuple[float, float, float, str]]:
+def _hourly(course: Sequence[Totals]) -> bool:
+    return bool(course) and "T" in (course[0].period or "")
+
+
+def _bars(course: Sequence[Totals], room: int = 0) -> list[tuple[float, float, float, str]]:
+    """A bar for each; there is `room` for so many, for what is left of a day has to stay empty."""
     currency = currency_of(course)
     weights = [weight(line, currency) for line in course]
-    largest, step = max(weights, default=0.0), 100 / max(len(course), 1)
+    largest, step = max(weights, default=0.0), 100 / max(len(course), room, 1)
     return [
         (
             round(number * step + step * 0.15, 3),
@@ -179,6 +178,7 @@ def charts(scene: Scene, found: Sequence[Group]) -> dict[str, Any]:
         drawn |= {
             "unit": course.unit,
             "periods": [period_start(course, name) for name in course.names],
+            "room": max(len(course.names), HOURS if scene.ask.range == "today" else 0),
             "currency": currency,
             "series": _series(course, scene.ask.by, found, currency),
         }
@@ -264,36 +264,47 @@ def _seconds(value: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wasted:
-    """A model's line of the table of waste. Each kind: how many responses, their cost, their estimated cost."""
+    """A model's line of the table of waste. Each kind: how many responses, their tokens, their cost."""
 
     name: str
     query: str
+    requests: str
     kinds: tuple[tuple[str, str, str], ...]
+    cache_hits: str
 
 
 def wasted(ask: Ask, waste: Sequence[Waste]) -> list[Wasted]:
     """What was paid for and not used by model: aborted, failed, had before. Models without waste are left out."""
-    digits = digits_of(part for each in waste for part in (each.aborted, each.errors, Totals(cost=each.repeated_cost)))
     return [
         Wasted(
             name=name_of("model", each.model),
             query=ask.only("model", each.model).query(),
-            kinds=tuple(
-                (
-                    f"{count:,}" if count else "–",
-                    costs(cost, nothing="", digits=digits),
-                    costs(estimated, "~", "", digits=digits),
-                )
-                for count, cost, estimated in (
-                    (each.aborted.requests, each.aborted.cost, each.aborted.estimated_cost),
-                    (each.errors.requests, each.errors.cost, each.errors.estimated_cost),
-                    (each.repeated, each.repeated_cost, {}),
-                )
+            requests=f"{each.total.requests:,}",
+            kinds=(
+                _kind(each.aborted),
+                _kind(each.errors),
+                _kind(Totals(requests=each.repeated, input_tokens=each.repeated_tokens, cost=each.repeated_cost)),
             ),
+            # no provider of the model ever spoke of a cache: that is not a rate of zero
+            cache_hits=percent(None if each.total.cache_read_input_tokens is None else each.cache_hit_rate),
         )
         for each in sorted(waste, key=lambda each: (-_lost(each), each.model or ""))
         if each.aborted.requests or each.errors.requests or each.repeated
     ]
+
+
+def _kind(part: Totals) -> tuple[str, str, str]:
+    """What was told and what we estimated together: `~` where some of it is an estimate."""
+    told = (part.input_tokens or 0) + (part.output_tokens or 0)
+    guessed = (part.estimated_input_tokens or 0) + (part.estimated_output_tokens or 0)
+    both = Totals(cost={name: amount for name, amount in part.cost.items() if amount})
+    both.add(Totals(cost=part.estimated_cost))
+    nobody_said = part.requests and part.input_tokens is None and part.output_tokens is None and not guessed
+    return (
+        f"{part.requests:,}",
+        "–" if nobody_said else tokens(told + guessed, mark="~" if guessed else ""),
+        costs(both.cost, "~" if part.estimated_cost else ""),
+    )
 
 
 def _lost(each: Waste) -> float:
@@ -303,23 +314,36 @@ def _lost(each: Waste) -> float:
     return money_lost + (each.aborted.requests + each.errors.requests + each.repeated) / 1e9
 
 
-def notices(models: Sequence[Totals]) -> list[str]:
-    """What the numbers do not cover, a sentence each, from the totals by model."""
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the numbers do not cover: a word and a sentence, as `usagetap report` has them below its table."""
+
+    label: str
+    text: str
+    models: tuple[tuple[str, str], ...] = ()
+    """Whom it is about, and how often; after them comes `rest`."""
+    rest: str = ""
+
+
+def notices(models: Sequence[Totals]) -> list[Notice]:
+    """What the numbers do not cover, from the totals by model."""
     total = Totals()
     for line in models:
         total.add(line)
     found = []
     if total.unpriced:
-        unpriced = sorted(
-            ((line.unpriced, name_of("model", line.keys["model"])) for line in models if line.unpriced), reverse=True
-        )
-        named = ", ".join(f"{model} ({count:,})" for count, model in unpriced[:_NAMED])
-        more = f" and {plural(len(unpriced) - _NAMED, 'more model')}" if len(unpriced) > _NAMED else ""
-        said = "has" if total.unpriced == 1 else "have"
-        found.append(
-            f"{plural(total.unpriced, 'response')} {said} no price and no share in the cost: {named}{more}."
-            " Name prices of your own with usage_prices, then run usagetap reprice."
-        )
+        lines = sorted(models, key=lambda line: (-line.unpriced, line.keys["model"] or ""))
+        named = tuple((name_of("model", line.keys["model"]), f"{line.unpriced:,}") for line in lines if line.unpriced)
+        more = f", {plural(len(named) - _NAMED, 'more model')}" if len(named) > _NAMED else ""
+        advice = f"{more}. Name prices of your own with usage_prices, then run usagetap reprice."
+        text = f"{plural(total.unpriced, 'response')} not in the cost:"
+        found.append(Notice("Unpriced", text, named[:_NAMED], advice))
     if total.missing:
-        found.append(f"{plural(total.missing, 'response')} ended without usage: what they used is unknown, not zero.")
+        text = f"{plural(total.missing, 'response')} ended without usage: tokens and cost unknown, not zero."
+        found.append(Notice("Missing", text))
+    if total.estimated_cost or total.estimated_input_tokens or total.estimated_output_tokens:
+        told = (f"~{total.estimated_input_tokens or 0:,} in", f"~{total.estimated_output_tokens or 0:,} out")
+        counted = ", ".join(filter(None, (*told, costs(total.estimated_cost, "~", ""))))
+        text = f"{counted}: counted by us where the provider's word never came, in no other column."
+        found.append(Notice("Estimated", text))
     return found

@@ -16,12 +16,12 @@ Paid for and not used
 
 model            reqs  abort  tokens       cost  err  tokens  cost  again     tokens   cost  hits
 ─────────────────────────────────────────────────────────────────────────────────────────────────
-gpt-5-mini          6      1    ~490  ~$0.00028    2       0     –      1  2,065,000  $0.63    0%
+gpt-5-mini          6      1    ~490  ~$0.00028    2       –     –      1  2,065,000  $0.63    0%
 claude-sonnet-5     1      0       0          –    0       0     –      0          0      –   91%
 local-sats          1      0       0          –    0       0     –      0          0      –     –
 qwen3:14b           1      0       0          –    0       0     –      0          0      –     –
 ─────────────────────────────────────────────────────────────────────────────────────────────────
-total               9      1    ~490  ~$0.00028    2       0     –      1  2,065,000  $0.63    4%
+total               9      1    ~490  ~$0.00028    2       –     –      1  2,065,000  $0.63    4%
 
 $0.63 of $0.67 (94.6%) bought nothing that was used.
 Repeated: the same body to the same host, answered before.

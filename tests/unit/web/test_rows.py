@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from usagetap.headline import headline
+from usagetap.model import Usage
 from usagetap.store.queries import by_id, open_reader
 from usagetap.store.rows import from_row
 from usagetap.store.schema import COLUMNS
 from usagetap.web import rows
+
+from .conftest import ZONE
 
 
 @pytest.fixture
@@ -50,12 +54,23 @@ def test_counts_are_those_of_the_headline(row: Any, fields: dict[str, Any], told
         ({}, "$0.0012"),
         ({"cost_source": "estimated"}, "~$0.0012"),
         ({"cost": None}, "unpriced"),
-        ({"cost": None, "usage_quality": "missing"}, "–"),
+        ({"cost": None, "usage": Usage(), "usage_quality": "missing"}, "–"),
         ({"cost": Decimal(0)}, "$0.00"),
     ],
 )
 def test_no_price_is_never_zero(row: Any, fields: dict[str, Any], told: str) -> None:
-    assert rows.cost(from_row(row(**fields))) == told
+    found = row(**fields)
+    assert rows.line(found, ZONE, datetime.now(ZONE), None).cost == told
+    on_its_page = [fact.value for _, facts in rows.chapters(found) for fact in facts if fact.name == "cost"]
+    assert on_its_page in ([told], [f"{told} · exactly {found['cost']}"], [] if told == "–" else None)
+
+
+def test_what_a_row_s_page_says_is_for_people(row: Any) -> None:
+    found = row(finish_reasons=[None, "stop"], cost_source="price_table", estimated_output_tokens=7)
+    shown = {fact.name: fact.value for _, facts in rows.chapters(found) for fact in facts}
+    assert shown["finish_reasons"] == "stop"
+    assert shown["cost_source"] == "from the bundled price table"
+    assert ("estimated_output_tokens", "~7") in [(fact.name, fact.value) for fact in rows.usage_facts(found)]
 
 
 def test_every_column_is_on_the_page_of_a_row(row: Any) -> None:

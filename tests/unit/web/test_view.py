@@ -16,31 +16,25 @@ from usagetap.web.board import Board, Course, Glance
 from .conftest import ZONE
 
 
-@pytest.mark.parametrize(
-    ("part", "text"), [(None, "–"), (0, "0 %"), (0.004, "0.4 %"), (0.12, "12 %"), (0.0996, "10 %"), (1, "100 %")]
-)
-def test_shares(part: float | None, text: str) -> None:
-    assert view.percent(part) == text
-
-
 def test_costs_are_never_added_over_currencies() -> None:
     assert view.costs({"sats": Decimal(12), "USD": Decimal("3.5")}) == "$3.50 + 12.00 sats"
     assert view.costs({}) == "–"
 
 
 def test_a_card_says_unpriced_rather_than_zero() -> None:
-    nothing, unpriced = Totals(), Totals(requests=2, unpriced=2)
+    nothing, failed, unpriced = Totals(), Totals(requests=2, errors=2), Totals(requests=2, unpriced=2)
     assert view.card(Glance("Today", nothing, []), Spread()).cost == "$0.00"
+    assert view.card(Glance("Today", failed, []), Spread()).cost == "–"
     card = view.card(Glance("Today", unpriced, [Totals("2025-01-01")]), Spread())
     assert card.cost == "unpriced"
-    assert dict(card.facts)["Tokens in"] == "–"
+    assert dict(card.facts)["Input"] == "–"
     assert dict(card.facts)["First chunk"] == "–"
 
 
 def test_the_share_of_aborted_is_of_those_that_ended() -> None:
     total = Totals(requests=5, still_open=1, aborted=1, input_tokens=100, cache_read_input_tokens=25)
     facts = dict(view.card(Glance("x", total, []), Spread({0.32: 9, 2.0: 1})).facts)
-    assert facts["Aborted"] == facts["Cache hits"] == "25 %"
+    assert facts["Aborted"] == facts["Cache hits"] == "25%"
     assert facts["First chunk"] == "320 ms · p90 320 ms"
 
 
@@ -70,6 +64,12 @@ def test_without_prices_the_bars_show_tokens() -> None:
     assert [height for _, height, _, _ in view._bars(course)] == [100, 100, 0]
 
 
+def test_what_is_left_of_the_day_stays_empty() -> None:
+    hours = [Totals(f"2025-01-01T{hour:02}:00+00:00", input_tokens=1) for hour in range(2)]
+    card = view.card(Glance("Today", Totals(requests=2), hours), Spread())
+    assert [round(x + width) for x, _, width, _ in card.bars] == [4, 8]
+
+
 @pytest.mark.parametrize(
     ("unit", "name", "start"),
     [
@@ -87,10 +87,19 @@ def test_unpriced_models_are_named_the_most_frequent_first() -> None:
     models = [
         Totals(None, {"model": name}, count, unpriced=count) for name, count in (("a", 1), ("b\x1b[m", 3), ("c", 0))
     ]
-    (sentence,) = view.notices(models)
-    assert sentence.startswith("4 responses have no price and no share in the cost: b�[m (3), a (1).")
-    assert view.notices([Totals(None, {"model": "a"}, 1, missing=1)])[0].startswith("1 response ended without usage")
+    (notice,) = view.notices(models)
+    assert (notice.label, notice.text) == ("Unpriced", "4 responses not in the cost:")
+    assert notice.models == (("b�[m", "3"), ("a", "1"))
+    many = [Totals(None, {"model": str(name)}, 1, unpriced=1) for name in range(7)]
+    assert view.notices(many)[0].rest.startswith(", 2 more models.")
+
+
+def test_what_the_numbers_leave_out_is_said() -> None:
     assert view.notices([]) == []
+    missing = view.notices([Totals(None, {"model": "a"}, 1, missing=1)])
+    assert [notice.text[:29] for notice in missing] == ["1 response ended without usag"]
+    line = Totals(None, {"model": "a"}, 1, estimated_input_tokens=9, estimated_cost={"USD": Decimal("0.02")})
+    assert view.notices([line])[0].text.startswith("~9 in, ~0 out, ~$0.020: counted by us")
 
 
 def test_waste_is_ordered_by_what_it_cost(database: Path, put: Any) -> None:
@@ -100,8 +109,8 @@ def test_waste_is_ordered_by_what_it_cost(database: Path, put: Any) -> None:
     board = Board(lambda: open_reader(database), ZONE)
     found = view.wasted(Ask(), board.scene(Ask()).waste or [])
     assert [(each.name, each.kinds[0]) for each in found] == [
-        ("dear", ("1", "$3.00", "")),
-        ("cheap", ("1", "<$0.01", "")),
+        ("dear", ("1", "1,290", "$3.00")),
+        ("cheap", ("1", "1,290", "$0.0012")),
     ]
     board.close()
 
@@ -117,3 +126,14 @@ def test_the_slow_end_of_a_rate_is_its_low_end(database: Path, put: Any) -> None
     (speed,) = view.speeds(board.scene(Ask()))
     assert speed.rates == ("50 tok/s", "10 tok/s", "1.0 tok/s")
     board.close()
+
+
+def test_what_was_wasted_has_its_estimates_in_it_and_says_so() -> None:
+    told = Totals(requests=2, input_tokens=10, output_tokens=1, cost={"USD": Decimal("0.5")})
+    assert view._kind(told) == ("2", "11", "$0.50")
+    guessed = Totals(requests=1, estimated_output_tokens=4, estimated_cost={"USD": Decimal("0.25")})
+    assert view._kind(guessed) == ("1", "~4", "~$0.25")
+    guessed.add(told)
+    assert view._kind(guessed) == ("3", "~15", "~$0.75")
+    assert view._kind(Totals(requests=1)) == ("1", "–", "–")  # nobody said: that is not a zero
+    assert view._kind(Totals()) == ("0", "0", "–")

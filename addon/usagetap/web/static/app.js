@@ -9,6 +9,8 @@
   let etag = null;
   let on = Boolean(button);
   let timer = 0;
+  let unsaid = 0;
+  let lastSaid = 0;
 
   const parts = (root) => new Map([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
   const newest = (root) => Math.max(0, ...[...root.querySelectorAll("[data-row]")].map((row) => Number(row.dataset.row)));
@@ -19,12 +21,33 @@
     return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
   }
 
+  /** A selector that finds the same element in the next page. */
+  function markOf(element) {
+    if (element.id) return `#${CSS.escape(element.id)}`;
+    const name = ["href", "aria-labelledby"].find((each) => element.hasAttribute(each));
+    return name && `[${name}="${CSS.escape(element.getAttribute(name))}"]:not(table)`;
+  }
+
+  /** What a person looks at stays where it is, though rows come in above it; gives what puts it back. */
+  function held() {
+    if (!scrollY) return () => {};
+    const seen = [...document.querySelectorAll("[data-row], [data-part]:not(script)")].filter((each) => each.getBoundingClientRect().top >= 0);
+    const first = seen.find((each) => each.dataset.row) || seen[0];
+    if (!first) return () => {};
+    const mark = first.dataset.row ? `[data-row="${first.dataset.row}"]` : `[data-part="${first.dataset.part}"]`;
+    const top = first.getBoundingClientRect().top;
+    return () => {
+      const again = document.querySelector(mark);
+      if (again) scrollBy({ top: again.getBoundingClientRect().top - top, behavior: "instant" });
+    };
+  }
+
   /** Charts are drawn into, so their figures stay and only what is around them is exchanged. */
   function exchange(old, fresh) {
     const kept = old.querySelector("[data-keep]");
     const place = fresh.querySelector("[data-keep]");
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    const mark = focused && (focused.id ? `#${CSS.escape(focused.id)}` : focused.getAttribute("href") && `[href="${CSS.escape(focused.getAttribute("href"))}"]`);
+    const mark = focused && markOf(focused);
     const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
     if (kept && place && kept.dataset.keep === place.dataset.keep) place.replaceWith(kept);
     old.replaceWith(fresh);
@@ -48,6 +71,7 @@
       location.reload();
       return;
     }
+    const hold = held();
     for (const [name, part] of fresh) {
       const old = mine.get(name);
       if (text(old) === part.innerHTML || occupied(old)) continue;
@@ -58,8 +82,17 @@
     }
     const added = [...document.querySelectorAll("[data-row]")].filter((row) => Number(row.dataset.row) > before);
     if (before) added.forEach((row) => row.classList.add("fresh"));
-    if (before && added.length && said) said.textContent = `${added.length} new response${added.length === 1 ? "" : "s"}`;
+    if (before) say(added.length);
     document.dispatchEvent(new CustomEvent("usage:fresh"));
+    hold();
+  }
+
+  /** For screen readers: at most once a minute, how many have come since. */
+  function say(count) {
+    unsaid += count;
+    if (!unsaid || !said || Date.now() - lastSaid < 60_000) return;
+    said.textContent = `${unsaid} new response${unsaid === 1 ? "" : "s"}`;
+    [unsaid, lastSaid] = [0, Date.now()];
   }
 
   async function look() {

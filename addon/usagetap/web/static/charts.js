@@ -26,12 +26,15 @@
     };
   }
 
+  const STEP = { hour: 3600e3, day: 86400e3, week: 604800e3 };
+
   function stack(id, data, field, layout, format) {
     const traces = data.series.map((each) => ({
       type: "bar",
       name: short(each.name),
       x: data.periods,
       y: each[field],
+      width: STEP[data.unit] && STEP[data.unit] * 0.78,
       marker: { color: token(each.colour ? `--c${each.colour}` : "--c0") },
       hovertemplate: `%{fullData.name}  ${format}<extra></extra>`,
     }));
@@ -42,6 +45,12 @@
     const cost = look();
     cost.barmode = "stack";
     cost.bargap = 0.22;
+    const step = STEP[data.unit];
+    if (step) {
+      const first = Date.parse(`${data.periods[0].slice(0, 16)}Z`);
+      cost.xaxis.range = [first - step / 2, first + (data.room - 0.5) * step];
+      if (data.room < 10) cost.xaxis.dtick = step;
+    }
     cost.xaxis.type = data.unit === "month" ? "category" : "date";
     if (data.unit === "hour") cost.xaxis.tickformat = "%H:%M";
     if (data.unit === "day") cost.xaxis.tickformat = "%-d %b";
@@ -53,25 +62,23 @@
     cost.yaxis.tickprefix = symbol || "";
     cost.yaxis.tickformat = ",~r";
     if (data.currency && !symbol) cost.yaxis.ticksuffix = ` ${plain(data.currency)}`;
-    counted.yaxis.tickformat = "~s";
+    const most = Math.max(...data.periods.map((_, at) => data.series.reduce((sum, each) => sum + each.tokens[at], 0)));
+    counted.yaxis.tickformat = most < 1000 ? ",d" : "~s";
+    if (most < 5) counted.yaxis.dtick = 1;
     if (data.currency) stack("chart-cost", data, "cost", cost, `${symbol || ""}%{y:,.4~r}`);
     stack("chart-tokens", data, "tokens", counted, "%{y:,.0f}");
   }
 
   const duration = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1e6) / 1e3} ms` : `${seconds} s`);
 
-  /** Round values over the range of the boxes; `timed` ones with their unit. */
-  function steps(spreads, timed, digits) {
+  /** Round values over the range of the boxes, as many as there is room for; `timed` ones with their unit. */
+  function steps(spreads, timed, room) {
     const ends = spreads.flatMap((each) => [each.at[0], each.at[4]]).filter((value) => value > 0);
     const low = Math.min(...ends) / 1.5;
     const high = Math.max(...ends) * 1.5;
-    const tickvals = [];
-    for (let power = -3; power < 6; power++) {
-      for (const digit of digits) {
-        const value = Number(`${digit}e${power}`);
-        if (value >= low && value <= high) tickvals.push(value);
-      }
-    }
+    const powers = Array.from({ length: 12 }, (_, number) => number - 4);
+    const within = (digits) => powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter((value) => value >= low && value <= high);
+    const tickvals = [[1, 2, 5], [1, 3], [1]].map(within).find((values) => values.length <= room) || within([1]).filter((_, at) => at % 2 === 0);
     const ticktext = tickvals.map((value) => (timed ? duration(value) : value.toLocaleString("en")));
     return { tickvals, ticktext, tickangle: 0, range: [Math.log10(low), Math.log10(high)] };
   }
@@ -79,11 +86,11 @@
   function boxes(id, spreads, timed) {
     const layout = look();
     const names = spreads.map((each) => short(each.name));
-    const narrow = document.getElementById(id).clientWidth < 420;
+    const room = Math.floor((document.getElementById(id).clientWidth - 170) / 44);
     layout.height = 44 + 26 * Math.max(spreads.length, 2);
     layout.margin.l = 60;
     layout.hovermode = "closest";
-    layout.xaxis = { ...layout.xaxis, type: "log", showgrid: true, gridcolor: token("--line"), ...steps(spreads, timed, narrow ? [1, 4] : [1, 2, 5]) };
+    layout.xaxis = { ...layout.xaxis, type: "log", showgrid: true, gridcolor: token("--line"), ...steps(spreads, timed, room) };
     layout.yaxis = { ...layout.yaxis, showgrid: false, autorange: "reversed", type: "category", automargin: true, dtick: 1 };
     const at = (number) => spreads.map((each) => each.at[number]);
     Plotly.react(id, [{
