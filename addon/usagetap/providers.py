@@ -124,6 +124,11 @@ def provider(request: Request, response_headers: Mapping[str, str] | None = None
     return request.host
 
 
+def serves_models(request: Request) -> bool:
+    """Whether the host is known for models: there a path is enough, even if the body cannot be read."""
+    return _of_host(request.host) is not None
+
+
 @lru_cache(maxsize=1024)
 def _of_host(host: str) -> str | None:
     known = HOSTS.get(host)

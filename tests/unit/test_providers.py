@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usagetap.dialects import detect
 from usagetap.model import Request
-from usagetap.providers import HOSTS, SUFFIXES, provider
+from usagetap.providers import HOSTS, SUFFIXES, provider, serves_models
 
 # https://github.com/open-telemetry/semantic-conventions-genai: gen_ai.provider.name
 OTEL = {
@@ -75,3 +76,11 @@ def test_a_host_nobody_knows_stays_itself(host: str) -> None:
 @pytest.mark.parametrize("host", ["evil-api.openai.com.example", "notopenrouter.ai", "openai.azure.com.example"])
 def test_a_host_that_only_looks_like_a_provider_is_none(host: str) -> None:
     assert provider(asked(host)) == host
+
+
+@pytest.mark.parametrize(
+    ("host", "known"), [("api.deepseek.com", True), ("eu.api.openai.com", True), ("127.0.0.1", False), ("x.com", False)]
+)
+def test_a_host_is_known_for_models_or_it_is_not(host: str, known: bool) -> None:
+    assert serves_models(Request("POST", host, 443, "/responses")) is known
+    assert (detect(Request("POST", host, 443, "/responses")) is not None) is known

@@ -30,6 +30,7 @@ from usagetap.dialects.base import (
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
 from usagetap.model import Observation, Request, Usage
+from usagetap.providers import serves_models
 
 # Unescaped quotes cannot stand inside a JSON string: what a model says is never taken for one of these.
 _TELLS = re.compile(
@@ -55,7 +56,7 @@ class Anthropic(Dialect):
         if not path.endswith("/messages"):
             return False
         if not isinstance(request.body, dict):
-            ours = "anthropic-version" in request.headers or "anthropic" in request.host
+            ours = "anthropic-version" in request.headers or serves_models(request)
             return ours and path.endswith("/v1/messages")
         # mail and chat services have `…/messages` too, OpenAI's assistants `/threads/{id}/messages`
         known = {"messages"} if not path.endswith("/v1/messages") else {"messages", "model", "stream"}

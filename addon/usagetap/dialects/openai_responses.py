@@ -23,6 +23,7 @@ from usagetap.dialects.base import (
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
 from usagetap.model import Observation, Request
+from usagetap.providers import serves_models
 
 PENDING = frozenset({"queued", "in_progress"})
 """The statuses of a response that is still being made."""
@@ -54,7 +55,7 @@ class OpenAIResponses(Dialect):
             return False
         if isinstance(request.body, dict):
             return any(name in request.body for name in ("model", "input", "prompt", "stream"))
-        return _FAMILIAR.search(path) is not None
+        return _FAMILIAR.search(path) is not None or serves_models(request)
 
     def streams(self, request: Request) -> bool:
         return super().streams(request) or request.query.get("stream") == "true"
