@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from typing import Any
 
 from mitmproxy import contentviews, http
 from mitmproxy.contentviews import Metadata
@@ -34,7 +35,7 @@ class LLM(contentviews.Contentview):
         """The message as text."""
         body = _decoded(data, metadata)
         if metadata.websocket_message is not None:
-            return _message(body)
+            return _message(body, metadata)
         if isinstance(metadata.http_message, http.Request):
             return _request(body, metadata)
         return _response(body, metadata)
@@ -132,20 +133,39 @@ def _request(body: bytes, metadata: Metadata) -> str:
     return layout.page(clean(facts.get("headline") or ""), *layout.asked(asked), layout.changes(facts))
 
 
-def _message(body: bytes) -> str:
-    """One message of a WebSocket: its type, and what it says."""
+def _message(body: bytes, metadata: Metadata) -> str:
+    """One message of a WebSocket: its type, and what it says; the last one has the sums of all turns as well."""
     payload = next((payload for _, payload in payloads(body)), None)
     if not isinstance(payload, dict):
         return _pretty(body)
     kind = clean(payload.get("type") or next(iter(payload), "message"))
-    answer = assemble([payload])
+    said = _said(payload, from_client=getattr(metadata.websocket_message, "from_client", False))
+    facts = told.of(metadata.flow) if _is_last(metadata) else {}
+    sums = [layout.usage(facts), layout.ending(facts), layout.changes(facts)] if facts.get("status") else []
     delta = payload.get("delta")
     if isinstance(delta, str) and "audio.delta" not in kind:
-        return f"{kind}  {delta}"
-    if any(choice.text or choice.calls or choice.reasoning for choice in answer.choices.values()) or answer.error:
-        whole = layout.section("Message", _pretty(body))
-        return layout.page(kind, *layout.answer(answer), whole)
+        line = f"{kind}  {delta}"
+        return layout.page(line, *sums) if sums else line
+    if said or sums:
+        return layout.page(kind, *said, layout.section("Message", _pretty(body)), *sums)
     return f"{kind}\n{_pretty(body)}"
+
+
+def _said(payload: dict[str, Any], *, from_client: bool) -> list[str]:
+    """What a message asks or answers, if it does either."""
+    if from_client:
+        inner = payload.get("response")
+        request = inner if isinstance(inner, dict) else payload
+        asked = read({name: value for name, value in request.items() if name != "type"})
+        return layout.asked(asked) if asked.said else []
+    answer = assemble([payload])
+    speaks = any(choice.text or choice.calls or choice.reasoning for choice in answer.choices.values()) or answer.error
+    return layout.answer(answer) if speaks else []
+
+
+def _is_last(metadata: Metadata) -> bool:
+    socket = getattr(metadata.flow, "websocket", None)
+    return bool(socket and socket.messages and socket.messages[-1] is metadata.websocket_message)
 
 
 def _pretty(body: bytes) -> str:

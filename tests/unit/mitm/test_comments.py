@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mitmproxy import http
+from mitmproxy import flowfilter, http
 from mitmproxy.addons.view import View
 from mitmproxy.test import taddons, tflow
 from mitmproxy.utils.emoji import emoji
@@ -33,6 +33,8 @@ def context(tmp_path: Path) -> Any:
     with taddons.context(Tap()) as context:
         context.configure(context.master.addons.get("tap"), usage_db=str(tmp_path / "usage.db"))
         yield context
+    for _, left in exchange.in_flight():
+        left.ended = True  # else another test's recording might end it, if it is not collected by then
     recording.close()
 
 
@@ -90,6 +92,32 @@ def test_what_has_ended_is_on_the_flow(context: Any) -> None:
     assert flow.comment == headline(ended) == "1,234→56 · $0.0012 · m · aborted: client_disconnected"
     assert flow.marked == ":stop_sign:"
     assert flow.metadata[told.KEY]["usage"] == {"input_tokens": 1234, "output_tokens": 56}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # mitmproxy calls pyparsing by its old names
+@pytest.mark.parametrize(
+    ("expression", "left", "finished"),
+    [
+        ("~comment aborted", True, False),
+        ("~comment '^1,234→56'", True, True),
+        ("~marked", True, False),
+        ("~marker :stop_sign:", True, False),
+        ("~meta client_disconnected", True, False),
+        ("~meta \"'status': 'ok'\"", False, True),
+        ("~comment gpt-4", False, False),
+    ],
+)
+def test_flows_are_found_by_comment_marker_and_metadata(
+    context: Any, expression: str, left: bool, finished: bool
+) -> None:
+    addon, found = Comments(), []
+    for end_reason in ("client_disconnected", "complete"):
+        flow = tflow.tflow()
+        known(flow)
+        addon.request(flow)
+        addon._final(record(end_reason, flow_id=flow.id))
+        found.append(bool(flowfilter.match(expression, flow)))
+    assert found == [left, finished]
 
 
 def test_the_turns_of_a_websocket_add_up(context: Any) -> None:

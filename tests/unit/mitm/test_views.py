@@ -124,11 +124,11 @@ def test_control_characters_do_not_reach_the_screen() -> None:
     assert "\x1b" not in shown(flow).text
 
 
-def message(payload: dict[str, Any]) -> str:
+def message(payload: dict[str, Any], *, from_client: bool = False, status: str | None = None) -> str:
     flow = flow_of(b"", "/v1/responses")
     flow.websocket = WebSocketData()
-    flow.metadata[told.KEY] = {"headline": "x"}
-    flow.websocket.messages = [WebSocketMessage(Opcode.TEXT, False, json.dumps(payload).encode())]
+    flow.metadata[told.KEY] = {"headline": "x", "status": status, "usage": {"input_tokens": 1234}}
+    flow.websocket.messages = [WebSocketMessage(Opcode.TEXT, from_client, json.dumps(payload).encode())]
     result = shown(flow, flow.websocket.messages[0])
     assert result.view_name == "LLM"
     return result.text
@@ -141,6 +141,25 @@ def test_messages_of_a_websocket() -> None:
     assert done.startswith("response.completed")
     assert "── Answer" in done
     assert message({"type": "session.created", "session": {"id": "s"}}).startswith('session.created\n{\n  "type"')
+
+
+def test_a_message_that_asks_reads_like_a_request() -> None:
+    asked = {"type": "response.create", "model": "m", "input": "How far?"}
+    shown = message(asked, from_client=True)
+    assert shown.startswith("response.create\n \n── Request")
+    assert "── input" in shown
+    assert "How far?" in shown
+    assert "── input" in message({"type": "response.create", "response": {"input": "How far?"}}, from_client=True)
+
+
+def test_the_last_message_has_the_sums() -> None:
+    item = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
+    done = message({"type": "response.completed", "response": {"output": [item]}}, status="ok")
+    assert "1,234" in done.partition("── Usage")[2]
+    assert "── How it ended" in done
+    cut = message({"type": "response.output_text.delta", "delta": "Hel"}, status="aborted")
+    assert cut.startswith("response.output_text.delta  Hel\n")
+    assert "── Usage" in cut
 
 
 @given(st.binary(max_size=200), st.sampled_from(["text/event-stream", "application/json", ""]))
