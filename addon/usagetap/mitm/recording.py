@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from peewee import Database, PeeweeException
 from usagetap.headline import headline
 from usagetap.mitm import estimates
 from usagetap.mitm.options import Settings
+from usagetap.mitm.refusals import LIMIT as REFUSALS_KEPT
 from usagetap.mitm.refusals import Refusals
 from usagetap.mitm.resolve import Resolver
 from usagetap.mitm.retention import Retention
@@ -32,6 +34,7 @@ from usagetap.store.database import StoreError
 from usagetap.store.finishing import Finish
 from usagetap.store.instance import new_id
 from usagetap.store.place import place_of
+from usagetap.store.prune import prune_refusals
 from usagetap.store.queries import open_reader, refusals
 from usagetap.store.resolved import write_resolved
 from usagetap.store.rows import from_iso
@@ -44,6 +47,8 @@ logging.getLogger("peewee").setLevel(logging.WARNING)  # it logs every statement
 DRAIN = 5.0
 """Seconds that a stop waits for the writer: more than any batch takes, less than what a person waits for."""
 
+FIRST_WAIT = 2.0
+"""Seconds that the start waits for the database at most: while its tables are made, rows would wait in memory."""
 REFRESH = 30.0
 """Seconds between two looks at table `refusals`: `usagetap refusals clear` is heard within that time."""
 
@@ -68,6 +73,7 @@ class Recording:
         self.refusals = Refusals(_known_refusals(settings.db))
         self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
         self.writer.start()
+        self.writer.flush(FIRST_WAIT)
         self.resolver = Resolver(self._resolved, _log) if settings.resolve else None
         self._retention = Retention(self.writer.submit, settings.retention)
         self._retention.start()
@@ -86,7 +92,11 @@ class Recording:
 
     def refresh(self) -> None:
         """Take up what was learned by another proxy, or cleared by hand, since; read on the writer's thread."""
-        self.writer.submit(lambda db: self.refusals.replace(_refused(db)))
+        self.writer.submit(self._learn)
+
+    def _learn(self, db: Database) -> None:
+        prune_refusals(db, datetime.now(UTC), REFUSALS_KEPT)
+        self.refusals.replace(_refused(db))
 
     def stop(self) -> None:
         """Write what is queued and end."""
