@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Sequence
 from decimal import Decimal
 
 from mitmproxy import ctx, http
@@ -91,13 +92,17 @@ class Comments:
     def _progress(self, flow: http.HTTPFlow, known: Exchange) -> bool:
         return known.reader is not None and write(flow, running_line(known), None)
 
-    def ended(self, record: Record) -> None:
-        """A record has ended and is priced; called on the writer's thread."""
+    def ended(self, records: Sequence[Record]) -> None:
+        """Records have ended and are priced; called on the writer's thread."""
         if self._loop is not None and not self._loop.is_closed():
             try:
-                self._loop.call_soon_threadsafe(self._final, record)
+                self._loop.call_soon_threadsafe(self._finals, records)
             except RuntimeError:
                 return  # the loop was closed in between: nobody looks any more
+
+    def _finals(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._final(record)
 
     @fail_open
     def _final(self, record: Record) -> None:

@@ -103,12 +103,12 @@ def passed_for(request: Request, model: str | None, dialect: str) -> Passed:
     return Passed(model, dialect, request.body)
 
 
-def finish_with(passed: Passed) -> Callable[[Record], None]:
-    """The writer's `finish` for one record: estimates, where the provider's own count is not its last word."""
+def finish_for(record: Record, passed: Passed | None) -> Callable[[Record], None] | None:
+    """The writer's `finish` for a record that has ended: estimates; `None` where the provider has the last word."""
+    if passed is None or record.usage_quality not in ("missing", "partial"):
+        return None
 
     def finish(record: Record) -> None:
-        if record.usage_quality not in ("missing", "partial"):
-            return
         if record.usage.input_tokens is None:
             record.estimated_input_tokens = passed.input()
         record.estimated_output_tokens = passed.output()

@@ -12,7 +12,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache
@@ -52,7 +52,7 @@ FIRST_WAIT = 2.0
 REFRESH = 30.0
 """Seconds between two looks at table `refusals`: `usagetap refusals clear` is heard within that time."""
 
-type Ended = Callable[[Record], None]
+type Ended = Callable[[Sequence[Record]], None]
 type Refused = tuple[str, str, float | None]
 
 
@@ -64,14 +64,14 @@ class Recording:
         self.settings = settings
         self.instance = new_id()
         self.on_ended: Ended | None = None
-        """Called on the writer's thread with each ended record, priced."""
+        """Called on the writer's thread with the records that have ended, priced and on disk."""
         self.uids: Iterator[str] = (f"{self.instance}-{number}" for number in itertools.count(1))
         """The keys of the records to come; whoever reads flows from a file puts lasting ones in their place."""
         self._prices = _read_prices(settings.prices)
         self._secret = _secret(settings.db)
         _warm(settings.estimate)
         self.refusals = Refusals(_known_refusals(settings.db))
-        self.writer = Writer(settings.db, instance=self.instance, finish=self._finish, log=_log)
+        self.writer = Writer(settings.db, instance=self.instance, finish=self._price, told=self._ended, log=_log)
         self.writer.start()
         self.writer.flush(FIRST_WAIT)
         self.resolver = Resolver(self._resolved, _log) if settings.resolve else None
@@ -110,19 +110,23 @@ class Recording:
         """What a provider told after the end; called on the resolver's thread."""
         self.writer.submit(lambda db: write_resolved(db, record))
         if self.on_ended is not None:
-            self.on_ended(record)
+            self.on_ended([record])
 
-    def _finish(self, record: Record) -> None:
-        """Price an ended record; on the writer's thread, where genai-prices may take its time to load."""
+    def _price(self, record: Record) -> None:
         from usagetap import pricing
 
-        try:
-            pricing.apply(record, pricing.price(record, overrides=self._prices))
-        finally:
-            level = logging.WARNING if record.end_reason == "no_usage" else logging.INFO
-            log.log(level, "usage: %s", headline(record))
-            if self.on_ended is not None:
-                self.on_ended(record)
+        pricing.apply(record, pricing.price(record, overrides=self._prices))
+
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Tell of records that are on disk; together, for an entry in mitmproxy's log costs as much as a small row."""
+        for level, some in (
+            (logging.INFO, [record for record in records if record.end_reason != "no_usage"]),
+            (logging.WARNING, [record for record in records if record.end_reason == "no_usage"]),
+        ):
+            if some:
+                log.log(level, "%s", "\n".join(f"usage: {headline(record)}" for record in some))
+        if self.on_ended is not None:
+            self.on_ended(records)
 
 
 @cache

@@ -308,7 +308,7 @@ class Tap:
         if known.dialect is UNKNOWN and record.usage_raw is None:
             return
         here = recording.current()
-        here.put(record, estimates.finish_with(passed) if passed else None)
+        here.put(record, estimates.finish_for(record, passed))
         if here.resolver is not None and known.live:
             here.resolver.resolve(record, credential, request.host, request.port, flow.request.scheme)
 

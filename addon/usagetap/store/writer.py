@@ -1,8 +1,8 @@
 """The one thread that writes. Hooks hand it records and go on; what becomes of the disk is its affair alone.
 
-The promise: what was put more than 100 ms before a `kill -9` is in the database or in the journal. So a batch waits
-15 ms for company and no longer; pricing has a thread of its own and a share of each turn, and what does not fit into it
-is priced after its row is safe; and a locked database is waited for only briefly before the rows go to the journal.
+The promise: what was put more than 100 ms before a `kill -9` is in the database or in the journal. So turns are 30 ms
+apart and no longer; estimating has a thread of its own and a share of each turn, and what does not fit into it is added
+after its row is safe; and a locked database is waited for only briefly before the rows go to the journal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -26,12 +26,14 @@ from .rows import Row, from_row, snapshot, to_iso, to_row
 from .upsert import write_finish
 
 Closure = Callable[[Database], object]
+Told = Callable[[Sequence[Record]], None]
 
-#: seconds that a batch waits for company: latency that nobody sees, instead of a transaction for every row
-BATCH_WAIT = 0.015
+#: seconds between the beginnings of two turns: a row alone is written at once, what comes right after it together. Most
+#: of what a row costs is its turn's: wake-ups that take the interpreter from the traffic, and a transaction
+TURN_EVERY = 0.03
 #: items per transaction, about ten milliseconds of work
 BATCH_LIMIT = 250
-#: seconds of each turn that rows wait for pricing and estimating
+#: seconds of each turn that rows wait for estimating
 FINISH_BUDGET = 0.01
 #: rows that may wait in memory, a few kilobytes each at most; from there on they go to the journal
 QUEUE_LIMIT = 10_000
@@ -42,8 +44,10 @@ CLOSURE_TRIES = 20
 class Writer:
     """Writes records, refusals and small closures of others to the database at `url`, in batches, on its own thread.
 
-    `finish` prices and estimates an ended record; it runs on a thread beside the writer's, and whatever it raises is
-    logged and costs the row nothing but its price. `log` is called from both threads.
+    `finish` prices an ended record; whatever it raises is logged and costs the row nothing but its price. `told` gets
+    ended records once they are priced and on disk, all of a turn together. Both run on the writer's thread and should
+    be quick; for a record with a finish of its own, `finish` runs after that one, on a thread beside. `log` is called
+    from both threads.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Writer:
         instance: str,
         finish: Finish | None,
         log: Log,
+        told: Told | None = None,
         journal_dir: Path | None = None,
         queue_limit: int = QUEUE_LIMIT,
         journal_limit: int = JOURNAL_LIMIT,
@@ -60,6 +65,7 @@ class Writer:
         self.instance = instance
         self._finish = finish
         self._log = log
+        self._told = told
         self._queue_limit = queue_limit
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._backing = Backing(url, instance, log, self._finish_row, journal_dir, journal_limit)
@@ -68,6 +74,7 @@ class Writer:
         self._set_aside: deque[_Item] = deque()
         self._standing_in = threading.Lock()
         self._stopping = False
+        self._due = 0.0
         self._thread = threading.Thread(target=self._run, name="usage-writer", daemon=True)
 
     # called from the proxy's event loop: nothing here waits, or touches the disk
@@ -80,7 +87,7 @@ class Writer:
     def put(self, record: Record, finish: Finish | None = None) -> None:
         """Write `record` as it is now: once when its request leaves (`open`), once when it has ended.
 
-        `finish` is run before the common one, for what only this record's origin knows.
+        `finish` is run before the common one, for what only this record's origin knows, and may take its time.
         """
         copy = snapshot(record)
         copy.instance = copy.instance or self.instance  # a row of nobody's would be taken for one of the dead
@@ -153,7 +160,7 @@ class Writer:
                 self._backing.chores()
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded at all
                 self._log(logging.ERROR, f"usage: the writer stumbled over {error!r}")
-                time.sleep(BATCH_WAIT)
+                time.sleep(TURN_EVERY)
         self._finisher.stop()
         self._write_late(limit=self._finisher.behind)
         self._run_closures()
@@ -167,8 +174,10 @@ class Writer:
                 items.append(self._queue.get(timeout=0.0 if busy else max(self._backing.idle_for(), 0.001)))
             except Empty:
                 return []
-        if not self._stopping and self._queue.qsize() < BATCH_LIMIT:
-            time.sleep(BATCH_WAIT)
+        early = self._due - time.monotonic()
+        if early > 0 and not self._stopping and self._queue.qsize() < BATCH_LIMIT:
+            time.sleep(early)
+        self._due = time.monotonic() + TURN_EVERY
         while len(items) < BATCH_LIMIT:
             try:
                 items.append(self._queue.get_nowait())
@@ -177,11 +186,16 @@ class Writer:
         return items
 
     def _turn(self, items: Sequence[_Item]) -> None:
-        finished = self._finished(items)
+        ended: dict[str, _Put] = {}
+        for item in items:
+            if isinstance(item, _Put) and item.record.status != "open":
+                ended.setdefault(item.record.uid, item)
+        finished = self._finished(ended.values())
         entries: list[Entry] = []
         for item in items:
             if isinstance(item, _Put):
-                entries.append(self._entry(item.record, finished))
+                if item is ended.get(item.record.uid, item):  # what has ended already needs no open row
+                    entries.append(self._entry(item.record, finished))
             elif isinstance(item, Entry):
                 entries.append(item)
             elif isinstance(item, _Closure):
@@ -190,17 +204,24 @@ class Writer:
                 self._closures.append(item)
                 self._run_closures()
         self._backing.save(entries)
+        self._tell(list(finished.values()))
         for item in items:
             if isinstance(item, threading.Event):
                 item.set()
         self._run_closures()
         self._write_late(limit=BATCH_LIMIT)
 
-    def _finished(self, items: Sequence[_Item]) -> dict[str, Record]:
-        """The ended ones of these records that could be priced within this turn's share, by their keys."""
-        puts = [(item.record, item.finish) for item in items if isinstance(item, _Put) and item.record.status != "open"]
+    def _finished(self, ended: Collection[_Put]) -> dict[str, Record]:
+        """These records priced, by their keys; without those whose estimate took more than this turn's share."""
+        finished, slow = [], []
+        for put in ended:
+            if put.finish is None:
+                self._finish_record(put.record, None)
+                finished.append(put.record)
+            else:
+                slow.append((put.record, put.finish))
         patience = FINISH_BUDGET if self._finisher.behind < self._queue_limit else None
-        return {record.uid: record for record in self._finisher.finish(puts, patience)}
+        return {record.uid: record for record in (*finished, *self._finisher.finish(slow, patience))}
 
     def _entry(self, record: Record, finished: dict[str, Record]) -> Entry:
         if record.status == "open":
@@ -219,7 +240,15 @@ class Writer:
     def _finish_row(self, row: Row) -> Row:
         record = from_row(row)
         self._finish_record(record, None)
+        self._tell([record])
         return to_row(record)
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        if records and self._told is not None:
+            try:
+                self._told(records)
+            except Exception as error:  # noqa: BLE001 - others' code
+                self._log(logging.ERROR, f"usage: {error!r}")
 
     def _write_late(self, limit: int) -> None:
         """Add the prices that came after their rows."""
@@ -227,6 +256,8 @@ class Writer:
             return
         if not self._backing.attempt(lambda db: write_finish(db, [to_row(record) for record in records])):
             self._finisher.put_back(records)
+        else:
+            self._tell(records)
 
     def _run_closures(self) -> None:
         while self._closures and not self._backing.out:

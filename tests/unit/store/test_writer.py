@@ -83,8 +83,8 @@ def test_what_is_put_is_what_the_record_was_then(url: str, start: Callable[..., 
     assert live.tag is None
 
 
-def test_ended_records_are_priced_on_a_thread_beside_and_open_ones_are_not(
-    url: str, start: Callable[..., Writer], record: Any
+def test_ended_records_are_priced_and_open_ones_are_not(
+    url: str, start: Callable[..., Writer], record: Any, eventually: Any
 ) -> None:
     seen: list[tuple[str, str]] = []
 
@@ -94,10 +94,42 @@ def test_ended_records_are_priced_on_a_thread_beside_and_open_ones_are_not(
 
     writer = start(url, finish=price)
     writer.put(record(1))
-    writer.put(record(2, "complete"), lambda own: seen.append((own.uid, "its own, first")))
+    writer.put(record(2, "complete"))
     assert writer.flush(10)
-    assert seen == [("i-2", "its own, first"), ("i-2", "usage-finisher")]
-    assert _rows(url, "cost") == [(None,), ("0.5",)]
+    assert seen == [("i-2", "usage-writer")]
+    writer.put(record(3, "complete"), lambda own: seen.append((own.uid, "its own, first")))
+    eventually(lambda: _rows(url, "cost") == [(None,), ("0.5",), ("0.5",)])
+    assert seen[1:] == [("i-3", "its own, first"), ("i-3", "usage-finisher")]
+
+
+def test_what_ends_is_told_once_it_is_on_disk_and_priced(url: str, start: Callable[..., Writer], record: Any) -> None:
+    told: list[tuple[str, Decimal | None, int]] = []
+
+    def price(record: Record) -> None:
+        record.cost = Decimal("0.5")
+
+    writer = start(
+        url, finish=price, told=lambda some: told.extend((one.uid, one.cost, len(_rows(url))) for one in some)
+    )
+    assert writer.flush(10)
+    writer.put(record(1))
+    for number in (1, 2):
+        writer.put(record(number, "complete"))
+    assert writer.flush(10)
+    writer.put(record(3, "complete"), lambda own: None)
+    assert writer.stop(10)
+    assert [(uid, cost) for uid, cost, _ in told] == [(f"i-{number}", Decimal("0.5")) for number in (1, 2, 3)]
+    assert all(rows >= number for number, (_, _, rows) in enumerate(told, 1))
+
+
+def test_one_that_cannot_be_told_harms_nothing(url: str, start: Callable[..., Writer], record: Any, lines: Any) -> None:
+    writer = start(url, told=lambda some: 1 / 0)
+    writer.put(record(1, "complete"))
+    assert writer.flush(10)
+    writer.put(record(2, "complete"))
+    assert writer.flush(10)
+    assert len(_rows(url)) == 2
+    assert lines.about("ZeroDivisionError")
 
 
 def test_pricing_that_fails_costs_the_price_and_not_the_row(
@@ -113,22 +145,24 @@ def test_pricing_that_fails_costs_the_price_and_not_the_row(
     assert lines.about("no such model")
 
 
-def test_slow_pricing_does_not_keep_rows_from_the_disk(
+def test_slow_estimates_do_not_keep_rows_from_the_disk(
     url: str, start: Callable[..., Writer], record: Any, eventually: Any
 ) -> None:
     slow = threading.Event()
 
     def price(record: Record) -> None:
+        record.cost = Decimal(1)
+
+    def estimate(record: Record) -> None:
         if record.uid != "i-0":
             slow.wait(20)
         else:
             threading.Event().wait(0.05)  # more than this turn's share
-        record.cost = Decimal(1)
 
     writer = start(url, finish=price)
     assert writer.flush(10)
     for number in range(10):
-        writer.put(record(number, "complete"))
+        writer.put(record(number, "complete"), estimate)
     eventually(lambda: len(_rows(url)) == 10)
     slow.set()
     eventually(lambda: _rows(url, "cost") == [("1",)] * 10)
