@@ -1,4 +1,4 @@
-"""Sums by period and group, in SQL. A million rows take a fraction of a second; how, is explained at `_slices`."""
+"""Sums by period and group, in SQL. A million rows take a fraction of a second: see `_lines`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from peewee import Database, SqliteDatabase
 
 from .database import execute_many
 from .periods import Period, PeriodName, periods
-from .schema import MISSING, MODEL, PLAIN, UNPRICED, count_where, sum_once
+from .schema import COUNTS, MISSING, MODEL, PLAIN, TOKENS, UNPRICED, count_where, sum_once
+from .summary import columns_of, cover, dimension_of, note_parts
+
+__all__ = ["COUNTS", "DIMENSIONS", "SUMS", "TOKENS", "Filters", "Totals", "aggregate", "to_decimal", "where"]
 
 #: what reports can be grouped by and filtered on, each as an SQL expression
 DIMENSIONS: dict[str, str] = {
@@ -32,14 +35,6 @@ DIMENSIONS: dict[str, str] = {
     "tier": "service_tier",
 }
 Filters = Mapping[str, Sequence[str | None]]
-
-COUNTS: tuple[str, ...] = (
-    *("requests", "still_open", "ok", "aborted", "errors", "missing", "unpriced", "estimated", "duplicates", "retried"),
-)
-TOKENS: tuple[str, ...] = (
-    *("input_tokens", "cache_read_input_tokens", "cache_write_input_tokens", "output_tokens"),
-    *("reasoning_output_tokens", "estimated_input_tokens", "estimated_output_tokens"),
-)
 
 
 @dataclass(slots=True)
@@ -107,8 +102,11 @@ def aggregate(
     found: dict[tuple[str | None, ...], Totals] = {}
     with db.atomic():  # one snapshot: between two queries a row may move from one index to the other
         for line in _lines(db, by, _ranges(db, period, timezone, since, until), filters or {}):
-            mine = found.setdefault((line.period, *line.keys.values()), Totals(line.period, line.keys))
-            mine.add(line)
+            key = (line.period, *line.keys.values())
+            if key in found:
+                found[key].add(line)
+            else:
+                found[key] = line
     return [found[key] for key in sorted(found, key=lambda key: [(part is not None, part or "") for part in key])]
 
 
@@ -123,18 +121,21 @@ def _ranges(
     # the periods stop where the rows do: a report since 1970 needs no 20,000 empty days
     from_row = datetime.fromisoformat(first)
     to_row = datetime.fromisoformat(last) + timedelta(milliseconds=1)
+    if unit != "hour":  # whole days, as they are summed
+        from_row = from_row.replace(hour=0, minute=0, second=0, microsecond=0)
+        to_row = to_row.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     start = max(since, from_row) if since else from_row
     end = min(until, to_row) if until else to_row
     return list(periods(unit, zone, start, end)) if start < end else []
 
 
-def where(filters: Filters, *conditions: str) -> tuple[str, list[str]]:
+def where(filters: Filters, *conditions: str, columns: Mapping[str, str] = DIMENSIONS) -> tuple[str, list[str]]:
     """A WHERE clause (empty without conditions) for these filters and conditions, and the values it takes."""
     terms, values = list(conditions), []
     for name, wanted in filters.items():
         known = [value for value in wanted if value is not None]
-        term = f"{DIMENSIONS[name]} IN ({', '.join('?' for _ in known)})" if known else "1 = 0"
-        terms.append(f"({term} OR {DIMENSIONS[name]} IS NULL)" if None in wanted else term)
+        term = f"{columns[name]} IN ({', '.join('?' for _ in known)})" if known else "1 = 0"
+        terms.append(f"({term} OR {columns[name]} IS NULL)" if None in wanted else term)
         values += known
     return (" WHERE " + " AND ".join(terms) if terms else ""), values
 
@@ -143,7 +144,8 @@ _PLAIN_SUMS = (
     *("COUNT(*)", "COUNT(cost)", *(f"SUM({name})" for name in TOKENS[:5])),
     "SUM(CAST(cost AS NUMERIC))",
 )
-_SUMS = (
+#: of rows, in the order of `COUNTS`, `TOKENS`, and the two sums of money
+SUMS: tuple[str, ...] = (
     "COUNT(*)",
     *(count_where(f"status = '{status}'") for status in ("open", "ok", "aborted", "error")),
     *(count_where(MISSING), count_where(UNPRICED), count_where("usage_quality = 'estimated'")),
@@ -153,24 +155,38 @@ _SUMS = (
     sum_once("CASE WHEN cost_source = 'estimated' THEN CAST(cost AS NUMERIC) END"),
 )
 
+#: the same of sums (see `summary`)
+_SUMS_OF_SUMS = tuple(f"SUM({name})" for name in (*COUNTS, *TOKENS, "cost", "estimated_cost"))
+
 
 def _lines(db: Database, by: Sequence[str], ranges: list[Period], filters: Filters) -> Iterator[Totals]:
-    if not ranges:
+    """Lines that add up to the answer, from whatever is quickest.
+
+    On SQLite that is what has been summed already, for all hours that are over; for what is left an index.
+    """
+    dimension = dimension_of((*by, *filters))
+    taken, rest = cover(db, ranges) if dimension else ([], ranges)
+    if dimension and taken:
+        note_parts(db, taken)
+        sums = f"usage_sums AS sums ON dimension = '{dimension}' AND sums.closed = slice.closed"
+        parts = f"temp.part AS slice CROSS JOIN {sums}"
+        yield from _any_lines(db, by, ranges, filters, parts, columns=columns_of(dimension), sums=_SUMS_OF_SUMS)
+    if not rest:
         return
     if not isinstance(db, SqliteDatabase):
-        marks = ", ".join("(CAST(? AS INTEGER), ?, ?)" for _ in ranges)
+        marks = ", ".join("(CAST(? AS INTEGER), ?, ?)" for _ in rest)
         slices = f"(VALUES {marks}) AS slice (period, first, last) JOIN usage ON {_IN_SLICE}"
-        values = [value for number, each in enumerate(ranges) for value in (number, each.first, each.end)]
-        yield from _any_lines(db, by, ranges, filters, slices, values)
-    elif set(by) <= {"model"} and not filters:
-        nameless = _slice(db, ranges, by_model=True)
-        rest = f"temp.slice CROSS JOIN usage INDEXED BY usage_rest ON request_model IS slice.model AND {_IN_SLICE}"
-        yield from _plain_lines(db, by, ranges, nameless)
-        yield from _any_lines(db, by, ranges, filters, rest, condition=f"{PLAIN} = 0")
+        values = [value for number, each in enumerate(rest) for value in (number, each.first, each.end)]
+        yield from _any_lines(db, by, rest, filters, slices, values)
+    elif set(by) <= {"model"} and not filters and not taken:
+        nameless = _slice(db, rest, by_model=True)
+        unusual = f"temp.slice CROSS JOIN usage INDEXED BY usage_rest ON request_model IS slice.model AND {_IN_SLICE}"
+        yield from _plain_lines(db, by, rest, nameless)
+        yield from _any_lines(db, by, rest, filters, unusual, condition=f"{PLAIN} = 0")
     else:
-        _slice(db, ranges, by_model=False)
+        _slice(db, rest, by_model=False)
         slices = f"temp.slice CROSS JOIN usage INDEXED BY usage_report ON {_IN_SLICE}"
-        yield from _any_lines(db, by, ranges, filters, slices)
+        yield from _any_lines(db, by, rest, filters, slices)
 
 
 _IN_SLICE = "started_at >= slice.first AND started_at < slice.last"
@@ -184,19 +200,22 @@ def _any_lines(
     source: str,
     values: Sequence[Any] = (),
     condition: str | None = None,
+    columns: Mapping[str, str] = DIMENSIONS,
+    sums: Sequence[str] = SUMS,
 ) -> Iterator[Totals]:
-    """Rows of every kind, each looked at closely, in any grouping."""
-    groups = ", ".join(("slice.period", *(DIMENSIONS[name] for name in by), "currency"))
-    clause, wanted = where(filters, *([condition] if condition else ()))
-    sql = f"SELECT {groups}, {', '.join(_SUMS)} FROM {source}{clause} GROUP BY {groups}"
+    """Rows of every kind, each looked at closely, in any grouping; or lines of `usage_sums`."""
+    groups = ", ".join(("slice.period", *(columns[name] for name in by), "COALESCE(currency, 'USD')"))
+    clause, wanted = where(filters, *([condition] if condition else ()), columns=columns)
+    sql = f"SELECT {groups}, {', '.join(sums)} FROM {source}{clause} GROUP BY {groups}"
     for period, *rest in db.execute_sql(sql.replace("?", db.param), (*values, *wanted)):
         keys, (currency, *numbers, cost, estimated_cost) = rest[: len(by)], rest[len(by) :]
-        line = Totals(ranges[period].name, dict(zip(by, keys, strict=True)))
-        for name, value in zip(COUNTS + TOKENS, numbers, strict=True):
-            setattr(line, name, None if value is None else int(value))
-        for amount, costs in ((cost, line.cost), (estimated_cost, line.estimated_cost)):
-            if amount is not None:
-                costs[currency or "USD"] = to_decimal(amount)
+        # PostgreSQL sums big integers to decimals; the fields of `Totals` are in the order of the sums
+        counts = [int(number) if number is not None else None for number in numbers]
+        line = Totals(ranges[period].name, dict(zip(by, keys, strict=True)), *counts)  # type: ignore[arg-type]
+        if cost is not None:
+            line.cost[currency] = to_decimal(cost)
+        if estimated_cost is not None:
+            line.estimated_cost[currency] = to_decimal(estimated_cost)
         yield line
 
 

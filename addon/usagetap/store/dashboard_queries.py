@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
+import orjson
 from peewee import Database, SqliteDatabase
 
-from .aggregate import DIMENSIONS, Filters
-from .periods import utc_text
+from .aggregate import Filters, where
+from .periods import EARLIEST, LATEST, Period, utc_text
 from .queries import StoredRow
 from .schema import COLUMNS, MODEL
+from .summary import SPREAD_LEVELS, cover, note_parts
 
 Measure = Literal["time_to_first_chunk", "tokens_per_second"]
 
 _SECONDS = "time_to_first_chunk"
 _RATE = "output_tokens / (duration - time_to_first_chunk)"
-_KNOWN: dict[Measure, str] = {
+#: rows of which there is something to tell
+KNOWN: dict[Measure, str] = {
     "time_to_first_chunk": "time_to_first_chunk IS NOT NULL",
     "tokens_per_second": "stream = 1 AND output_tokens > 0 AND duration > time_to_first_chunk",
 }
@@ -38,10 +42,15 @@ def _two_digits(expression: str) -> str:
     return f"CASE{steps} ELSE {scaled} / 1000000 * 1000000 END"
 
 
-_BUCKETS: dict[Measure, str] = {
+#: where in its histogram a row belongs
+BUCKETS: dict[Measure, str] = {
     "time_to_first_chunk": _two_digits(_SECONDS),
     "tokens_per_second": _two_digits(_RATE),
 }
+
+
+#: what `usage_spreads` can be filtered on: it holds responses that ended well
+_SPREAD_COLUMNS = {"model": "model", "status": "'ok'"}
 
 
 @dataclass(slots=True)
@@ -82,33 +91,54 @@ def spreads(
     filters: Filters | None = None,
 ) -> dict[str | None, Spread]:
     """By model: seconds to the first chunk, or output tokens per second from then on, of responses that ended well."""
-    terms, values = _conditions(since, until, filters or {})
-    where = " AND ".join([*terms, "status = 'ok'", _KNOWN[measure]])
-    sql = (
-        f"SELECT {MODEL} AS model, {_BUCKETS[measure]} AS bucket, COUNT(*) FROM usage WHERE {where}"
-        " GROUP BY 1, 2 ORDER BY 1, 2"
-    )
-    found: dict[str | None, Spread] = {}
-    for model, bucket, count in db.execute_sql(sql.replace("?", db.param), values):
-        found.setdefault(model, Spread()).counts[bucket / 1000] = count
-    return found
+    whole = Period("0", utc_text(since) if since else EARLIEST, utc_text(until) if until else LATEST)
+    counted = _counted(db, measure, [whole], filters or {})
+    return {model: _spread(counts) for (_, model), counts in sorted(counted.items(), key=lambda item: item[0][1] or "")}
 
 
 def spread_since(db: Database, measure: Measure, moments: Sequence[datetime], filters: Filters) -> list[Spread]:
-    """The same of all models together since each of `moments` (the latest first), all in one pass."""
-    terms, values = _conditions(moments[-1], None, filters)
-    where = " AND ".join([*terms, "status = 'ok'", _KNOWN[measure]])
-    ages = " ".join(f"WHEN started_at >= ? THEN {age}" for age in range(len(moments)))
-    sql = (
-        f"SELECT CASE {ages} END AS age, {_BUCKETS[measure]} AS bucket, COUNT(*) FROM usage WHERE {where}"
-        " GROUP BY 1, 2 ORDER BY 1, 2"
-    )
-    parts = [Spread() for _ in moments]
-    for age, bucket, count in db.execute_sql(sql.replace("?", db.param), [*map(utc_text, moments), *values]):
-        parts[age].counts[bucket / 1000] = count
+    """The same of all models together since each of `moments` (the latest first)."""
+    bounds = pairwise([LATEST, *map(utc_text, moments)])
+    ages = [Period(str(age), first, end) for age, (end, first) in enumerate(bounds)]
+    sums: list[Counter[int]] = [Counter() for _ in ages]
+    for (age, _), counts in _counted(db, measure, ages, filters).items():
+        sums[age].update(counts)
+    parts = [_spread(counts) for counts in sums]
     for younger, older in pairwise(parts):
         older.add(younger)
     return parts
+
+
+def _spread(counts: Mapping[int, int]) -> Spread:
+    return Spread({bucket / 1000: counts[bucket] for bucket in sorted(counts)})
+
+
+def _counted(
+    db: Database, measure: Measure, ages: Sequence[Period], filters: Filters
+) -> dict[tuple[int, str | None], dict[int, int]]:
+    """By age (whose name is its place) and model: how many responses in each bucket."""
+    found: dict[tuple[int, str | None], dict[int, int]] = {}
+    with db.atomic():  # one snapshot: what is closed may be opened again between two queries
+        summed = filters.keys() <= _SPREAD_COLUMNS.keys()
+        taken, rest = cover(db, ages, SPREAD_LEVELS) if summed else ([], ages)
+        if taken:
+            note_parts(db, taken)
+            clause, values = where(filters, "measure = ?", columns=_SPREAD_COLUMNS)
+            sql = f"SELECT period, model, counts FROM temp.part CROSS JOIN usage_spreads USING (closed){clause}"
+            for age, model, counts in db.execute_sql(sql, (measure, *values)):
+                mine = found.setdefault((age, model), {})
+                for bucket, count in orjson.loads(counts).items():
+                    mine[int(bucket)] = mine.get(int(bucket), 0) + count
+        for stretch in rest:
+            known = ("started_at >= ?", "started_at < ?", "status = 'ok'", KNOWN[measure])
+            clause, values = where(filters, *known)
+            sql = f"SELECT {MODEL}, {BUCKETS[measure]}, COUNT(*) FROM usage{clause} GROUP BY 1, 2"
+            for model, bucket, count in db.execute_sql(
+                sql.replace("?", db.param), (stretch.first, stretch.end, *values)
+            ):
+                mine = found.setdefault((int(stretch.name or 0), model), {})
+                mine[bucket] = mine.get(bucket, 0) + count
+    return found
 
 
 def newest(
@@ -121,13 +151,15 @@ def newest(
     filters: Filters | None = None,
 ) -> list[StoredRow]:
     """The latest rows that started in the range and pass `filters`, the newest first; those older than `before_id`."""
-    terms, values = _conditions(since, until, filters or {})
+    bounds = [(term, moment) for term, moment in (("started_at >= ?", since), ("started_at < ?", until)) if moment]
+    terms: list[str] = [term for term, _ in bounds]
+    values: list[str | int] = [utc_text(moment) for _, moment in bounds]
     if before_id is not None:
         terms.append("(started_at, id) < ((SELECT started_at FROM usage WHERE id = ?), ?)")
         values += [before_id, before_id]
-    where = f" WHERE {' AND '.join(terms)}" if terms else ""
-    sql = f"SELECT id, {', '.join(COLUMNS)} FROM usage{where} ORDER BY started_at DESC, id DESC LIMIT ?"
-    cursor = db.execute_sql(sql.replace("?", db.param), (*values, limit))
+    clause, wanted = where(filters or {}, *terms)
+    sql = f"SELECT id, {', '.join(COLUMNS)} FROM usage{clause} ORDER BY started_at DESC, id DESC LIMIT ?"
+    cursor = db.execute_sql(sql.replace("?", db.param), (*values, *wanted, limit))
     return [dict(zip(("id", *COLUMNS), row, strict=True)) for row in cursor]
 
 
@@ -149,15 +181,3 @@ def span(db: Database) -> tuple[datetime, datetime] | None:
     sql = "SELECT (SELECT MIN(started_at) FROM usage), (SELECT MAX(started_at) FROM usage)"
     first, last = db.execute_sql(sql).fetchone()
     return None if first is None else (datetime.fromisoformat(first), datetime.fromisoformat(last))
-
-
-def _conditions(since: datetime | None, until: datetime | None, filters: Filters) -> tuple[list[str], list[Any]]:
-    bounds = (("started_at >= ?", since), ("started_at < ?", until))
-    terms = [term for term, moment in bounds if moment is not None]
-    values: list[Any] = [utc_text(moment) for _, moment in bounds if moment is not None]
-    for name, wanted in filters.items():
-        known = [value for value in wanted if value is not None]
-        term = f"{DIMENSIONS[name]} IN ({', '.join('?' for _ in known)})" if known else "1 = 0"
-        terms.append(f"({term} OR {DIMENSIONS[name]} IS NULL)" if None in wanted else term)
-        values += known
-    return terms, values

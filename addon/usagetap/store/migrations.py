@@ -13,6 +13,7 @@ from peewee import Database, SchemaManager, SqliteDatabase
 
 from .database import NewerSchema, StoreError, transaction
 from .schema import INDEXES, MODELS, POSTGRES_INDEXES, SQLITE_INDEXES, VIEWS
+from .summary import TABLES, TRIGGERS
 
 Migration = Callable[[Database], None]
 
@@ -29,11 +30,21 @@ def build(db: Database) -> None:
     special = SQLITE_INDEXES if isinstance(db, SqliteDatabase) else POSTGRES_INDEXES
     for statement in (*INDEXES, *special, *VIEWS):
         db.execute_sql(statement)
+    summarise(db)
+
+
+def summarise(db: Database) -> None:
+    """Tables for sums of hours that are over, empty at first (`summary`). PostgreSQL adds up quickly enough."""
+    if isinstance(db, SqliteDatabase):
+        for statement in (*TABLES, *TRIGGERS):
+            db.execute_sql(statement)
 
 
 #: step number n (from 1) brings a database from version n-1 to n
-MIGRATIONS: tuple[Migration, ...] = (build,)
+MIGRATIONS: tuple[Migration, ...] = (build, summarise)
 SCHEMA_VERSION = len(MIGRATIONS)
+#: the earliest version that can be read as it is
+READABLE_VERSION = 1
 
 
 def version_of(db: Database) -> int:

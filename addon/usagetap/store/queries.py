@@ -13,8 +13,9 @@ from peewee import Database
 
 from .aggregate import COUNTS, DIMENSIONS, TOKENS, Filters, Totals, aggregate, to_decimal, where
 from .database import StoreError, connect
-from .migrations import SCHEMA_VERSION, check, version_of
+from .migrations import READABLE_VERSION, check, version_of
 from .periods import utc_text
+from .repeats import repeats
 from .schema import COLUMNS, MODEL
 
 __all__ = [
@@ -49,7 +50,7 @@ def open_reader(url: str | Path) -> Database:
     db = connect(url, read_only=True)
     try:
         check(db)
-        if version_of(db) < SCHEMA_VERSION:
+        if version_of(db) < READABLE_VERSION:
             raise StoreError(f"{url} has no tables of this version of usagetap yet: run the proxy with it once")
     except BaseException:
         db.close()
@@ -143,7 +144,7 @@ def percentiles(db: Database, *, since: datetime | None = None, until: datetime 
 class Waste:
     """What one model cost for nothing: responses that were aborted, that failed, and that had been had before.
 
-    The cost of a repeated request is that of every finished one but the first with the same body to the same host.
+    A repeated request is every finished one but the first with the same body to the same host on the same day (UTC).
     `cache_hit_rate` is the part of the input that came out of the provider's cache, `None` without input.
     """
 
@@ -173,27 +174,14 @@ def waste(
         part = {"aborted": mine.aborted, "error": mine.errors}.get(line.keys["status"] or "")
         if part is not None:
             part.add(line)
-    for model, currency, count, tokens, cost in _repeats(db, since, until):
+    for model, currency, count, tokens, cost in repeats(db, since, until, filters or {}):
         if mine_ := found.get(model):
             mine_.repeated += count
             mine_.repeated_tokens += int(tokens or 0)
             if cost is not None:
-                mine_.repeated_cost[currency or "USD"] = to_decimal(cost)
+                name = currency or "USD"
+                mine_.repeated_cost[name] = mine_.repeated_cost.get(name, Decimal(0)) + to_decimal(cost)
     return list(found.values())
-
-
-def _repeats(db: Database, since: datetime | None, until: datetime | None) -> Iterator[tuple[Any, ...]]:
-    terms, values = _range(since, until)
-    clause = " AND ".join([*terms, "request_fingerprint IS NOT NULL", "status = 'ok'", "duplicate_of IS NULL"])
-    sql = (
-        "SELECT model, currency, COUNT(*), SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)),"
-        " SUM(CAST(cost AS NUMERIC))"
-        f" FROM (SELECT {MODEL} AS model, currency, input_tokens, output_tokens, cost, ROW_NUMBER() OVER"
-        " (PARTITION BY request_fingerprint, server_address ORDER BY id) AS place"
-        f" FROM usage WHERE {clause}) AS numbered"
-        " WHERE place > 1 GROUP BY model, currency"
-    )
-    yield from db.execute_sql(sql.replace("?", db.param), values)
 
 
 def _range(since: datetime | None, until: datetime | None) -> tuple[list[str], list[Any]]:

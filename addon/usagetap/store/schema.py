@@ -200,6 +200,16 @@ UNPRICED = (
 )
 
 
+#: what reports count, and which tokens they sum
+COUNTS: tuple[str, ...] = (
+    *("requests", "still_open", "ok", "aborted", "errors", "missing", "unpriced", "estimated", "duplicates", "retried"),
+)
+TOKENS: tuple[str, ...] = (
+    *("input_tokens", "cache_read_input_tokens", "cache_write_input_tokens", "output_tokens"),
+    *("reasoning_output_tokens", "estimated_input_tokens", "estimated_output_tokens"),
+)
+
+
 def count_where(condition: str) -> str:
     """SQL for the number of rows for which `condition` holds."""
     return f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)"
@@ -220,13 +230,7 @@ def _view(name: str, key: str, expression: str) -> str:
         "missing": count_where(MISSING),
         "unpriced": count_where(UNPRICED),
     }
-    tokens = {
-        name: sum_once(name)
-        for name in (
-            *("input_tokens", "cache_read_input_tokens", "cache_write_input_tokens", "output_tokens"),
-            *("reasoning_output_tokens", "estimated_input_tokens", "estimated_output_tokens"),
-        )
-    }
+    tokens = {name: sum_once(name) for name in TOKENS}
     in_dollars = "duplicate_of IS NULL AND currency = 'USD' AND COALESCE(cost_source, '')"
     costs = {
         "cost_usd": f"SUM(CASE WHEN {in_dollars} <> 'estimated' THEN CAST(cost AS NUMERIC) END)",

@@ -1,0 +1,62 @@
+"""Requests that had been answered before: the same body to the same host, finished well, on the same day of UTC.
+
+The day is the bound, so that the days of a month add up to the month, and what is over can be summed for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from peewee import Database
+
+from .aggregate import DIMENSIONS, Filters, where
+from .periods import EARLIEST, LATEST, Period, utc_text
+from .schema import MODEL
+from .summary import columns_of, cover, dimension_of, note_parts
+
+#: of rows that may be repeats; `started_at` may be anything in other programs' rows, so days are compared as text
+CANDIDATE = "request_fingerprint IS NOT NULL AND status = 'ok' AND duplicate_of IS NULL"
+#: the row's place among those of the day that ask the same of the same: from 2 on it is a repeat
+PLACE = (
+    f"CASE WHEN {CANDIDATE} THEN ROW_NUMBER() OVER (PARTITION BY CASE WHEN {CANDIDATE} THEN 1 END,"
+    " request_fingerprint, server_address, SUBSTR(started_at, 1, 10) ORDER BY started_at, id) ELSE 1 END"
+)
+#: count, tokens and cost of repeats, where `place` is the above
+SUMS: tuple[str, ...] = (
+    "SUM(CASE WHEN place > 1 THEN 1 ELSE 0 END)",
+    "SUM(CASE WHEN place > 1 THEN COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) END)",
+    "SUM(CASE WHEN place > 1 THEN CAST(cost AS NUMERIC) END)",
+)
+_COLUMNS = (*("started_at", "request_model", "response_model", "currency", "input_tokens", "output_tokens", "cost"),)
+
+
+def repeats(
+    db: Database, since: datetime | None, until: datetime | None, filters: Filters
+) -> Iterator[tuple[Any, ...]]:
+    """Model, currency, count, tokens and cost, each model and currency as often as it comes."""
+    whole = Period(None, utc_text(since) if since else EARLIEST, utc_text(until) if until else LATEST)
+    dimension = dimension_of(("model", *filters))
+    taken, rest = cover(db, [whole]) if dimension else ([], [whole])
+    if dimension and taken:
+        note_parts(db, taken)
+        clause, values = where(filters, f"dimension = '{dimension}'", "repeated > 0", columns=columns_of(dimension))
+        sql = (
+            "SELECT value, currency, SUM(repeated), SUM(repeated_tokens), SUM(repeated_cost)"
+            f" FROM temp.part CROSS JOIN usage_sums USING (closed){clause} GROUP BY value, currency"
+        )
+        yield from db.execute_sql(sql, values).fetchall()
+    for stretch in rest:
+        yield from _among_rows(db, stretch, filters)
+
+
+def _among_rows(db: Database, stretch: Period, filters: Filters) -> Iterator[tuple[Any, ...]]:
+    clause, values = where(filters, "started_at >= ?", "place > 1")
+    columns = dict.fromkeys((*_COLUMNS, *(DIMENSIONS[name] for name in filters if name != "model")))
+    sql = (
+        f"SELECT {MODEL}, currency, {', '.join(SUMS)} FROM (SELECT {', '.join(columns)}, {PLACE} AS place FROM usage"
+        f" WHERE started_at >= ? AND started_at < ? AND {CANDIDATE}) AS placed{clause} GROUP BY {MODEL}, currency"
+    )
+    bounds = (stretch.first[:10], stretch.end, stretch.first)
+    yield from db.execute_sql(sql.replace("?", db.param), (*bounds, *values)).fetchall()

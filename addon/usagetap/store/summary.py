@@ -1,0 +1,129 @@
+"""Sums of hours that are over, so that a page about a year need not read a year's rows. SQLite only.
+
+Table `usage_closed` names the stretches of time that have been summed (hours, quarters of a day, days, months, all of
+UTC); `usage_sums` and `usage_spreads` hold what was found in each. Triggers take a stretch's name away in the same
+transaction in which any row of it is written, changed or deleted, by whatever program; `summing` sums it anew later.
+Who reads takes what is closed and looks at the rows of the rest (`cover`), so an answer is the same with and without.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+
+from peewee import Database, SqliteDatabase
+
+from .database import execute_many
+from .periods import Period
+from .schema import COUNTS, MODEL, TOKENS
+
+#: what is summed, each by itself and by status: what the dashboard stacks
+SUMMED: dict[str, str] = {"model": MODEL, "provider": "provider", "tag": "tag", "client": "client_address"}
+#: the dimension with the fewest values: for sums over everything
+FEWEST = "provider"
+#: the longest first
+LEVELS = ("month", "day", "quarter", "hour")
+#: how speeds are spread is kept for these only: within a day there are hardly more rows than buckets
+SPREAD_LEVELS = ("month", "day")
+
+REPEATS = ("repeated", "repeated_tokens", "repeated_cost")
+_AMOUNTS = ("cost", "estimated_cost", "repeated_cost")
+CELL = (*COUNTS, *TOKENS, "cost", "estimated_cost", *REPEATS)
+"""Columns of `usage_sums` after those that say of what the sums are."""
+
+#: states of a line in `usage_closed`
+CLAIMED, CLOSED, REOPENED = 0, 1, 2
+
+TABLES: tuple[str, ...] = (
+    "CREATE TABLE usage_closed (id INTEGER PRIMARY KEY AUTOINCREMENT, level TEXT NOT NULL, first TEXT NOT NULL,"
+    " last TEXT NOT NULL, state INTEGER NOT NULL)",
+    f"CREATE UNIQUE INDEX usage_closed_first ON usage_closed (level, first) WHERE state < {REOPENED}",
+    f"CREATE INDEX usage_closed_reopened ON usage_closed (id) WHERE state = {REOPENED}",
+    "CREATE TABLE usage_sums (dimension TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
+    " value TEXT, status TEXT, currency TEXT, "
+    + ", ".join(f"{name} {'REAL' if name in _AMOUNTS else 'INTEGER'}" for name in CELL)
+    + ", PRIMARY KEY (dimension, closed, line)) WITHOUT ROWID",
+    "CREATE TABLE usage_spreads (measure TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
+    " model TEXT, counts TEXT NOT NULL, PRIMARY KEY (measure, closed, line)) WITHOUT ROWID",
+)
+
+# The stretch with the row, found by one step in the index; and of hours and quarters also the later ones of its day:
+# whether a request is a repeated one depends on the day's earlier rows. In the hour that is now there is nothing yet.
+_REOPEN = (
+    f"UPDATE usage_closed SET state = {REOPENED} WHERE level = '{{level}}' AND state < {REOPENED} AND first >="
+    f" COALESCE((SELECT MAX(first) FROM usage_closed WHERE level = '{{level}}' AND state < {REOPENED}"
+    " AND first <= {row}.started_at), '') AND first < SUBSTR({row}.started_at, 1, 10) || 'T99'"
+    " AND last > {row}.started_at;"
+)
+
+
+def _trigger(event: str, *rows: str) -> str:
+    steps = " ".join(_REOPEN.format(level=level, row=row) for row in rows for level in LEVELS)
+    return f"CREATE TRIGGER usage_reopened_by_{event.lower()} AFTER {event} ON usage BEGIN {steps} END"
+
+
+TRIGGERS: tuple[str, ...] = (_trigger("INSERT", "NEW"), _trigger("UPDATE", "OLD", "NEW"), _trigger("DELETE", "OLD"))
+
+
+def dimension_of(names: Iterable[str]) -> str | None:
+    """The dimension whose sums answer a question about these (grouped by or filtered on), if one does."""
+    left = {*names} - {"status"}
+    if not left:
+        return FEWEST
+    return left.pop() if len(left) == 1 and left <= SUMMED.keys() else None
+
+
+def columns_of(dimension: str) -> Mapping[str, str]:
+    """What can be grouped by and filtered on in `usage_sums` for that dimension, each as an SQL expression."""
+    return {dimension: "value", "status": "status"}
+
+
+def cover(
+    db: Database, wanted: Sequence[Period], levels: Sequence[str] = LEVELS
+) -> tuple[list[tuple[int, int]], list[Period]]:
+    """What of these periods is closed, and the rest, for which there are only rows.
+
+    The closed is told as pairs of a period's place in `wanted` and an `id` in `usage_closed`; the rest as periods of
+    the same names. Where nothing is ever summed (PostgreSQL, a file of an earlier version), everything is rest.
+    """
+    if not isinstance(db, SqliteDatabase) or not wanted or not _has_sums(db):
+        return [], list(wanted)
+    taken: list[tuple[int, int]] = []
+    gaps = [(number, period.first, period.end) for number, period in enumerate(wanted)]
+    for level in levels:
+        if not gaps:
+            break
+        closed = _closed(db, level, min(first for _, first, _ in gaps), max(end for _, _, end in gaps))
+        starts = [first for first, _, _ in closed]
+        rest: list[tuple[int, str, str]] = []
+        for number, begin, end in gaps:
+            at, place = begin, bisect_left(starts, begin)
+            while place < len(closed) and closed[place][1] <= end:
+                first, last, closed_id = closed[place]
+                if at < first:
+                    rest.append((number, at, first))
+                taken.append((number, closed_id))
+                at, place = last, place + 1
+            if at < end:
+                rest.append((number, at, end))
+        gaps = rest
+    return taken, [Period(wanted[number].name, first, end) for number, first, end in gaps]
+
+
+def note_parts(db: Database, taken: Sequence[tuple[int, int]]) -> None:
+    """Fill the temporary table `part` with what `cover` has found closed."""
+    db.execute_sql("DROP TABLE IF EXISTS temp.part")
+    db.execute_sql("CREATE TEMPORARY TABLE part (period INTEGER, closed INTEGER)")
+    execute_many(db, "INSERT INTO temp.part (period, closed) VALUES (?, ?)", list(taken))
+
+
+def _closed(db: Database, level: str, first: str, end: str) -> list[tuple[str, str, int]]:
+    sql = (
+        f"SELECT first, last, id FROM usage_closed WHERE level = ? AND state < {REOPENED} AND state = {CLOSED}"
+        " AND first >= ? AND first < ? ORDER BY first"
+    )
+    return list(db.execute_sql(sql, (level, first, end)).fetchall())
+
+
+def _has_sums(db: Database) -> bool:
+    return db.execute_sql("SELECT 1 FROM sqlite_master WHERE name = 'usage_closed'").fetchone() is not None

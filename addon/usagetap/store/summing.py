@@ -1,0 +1,238 @@
+"""Fills the tables of `summary`, day by day, the latest first, on a thread and a connection of its own.
+
+Rows are read without holding anything up. What they come to is written in transactions of about a millisecond, each
+only if nothing has happened since to the rows that it is of: the claim on a stretch, put down before they were read,
+would be gone. So any number of proxies can do this on one file.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from peewee import Database, PeeweeException
+
+from .aggregate import SUMS
+from .dashboard_queries import BUCKETS, KNOWN
+from .database import StoreError, connect, execute_many, transaction
+from .migrations import SCHEMA_VERSION, version_of
+from .periods import Period, utc_text
+from .place import is_postgres, sqlite_path
+from .repeats import PLACE
+from .repeats import SUMS as REPEAT_SUMS
+from .schema import MODEL, TOKENS
+from .summary import CELL, CLAIMED, CLOSED, REOPENED, SUMMED, cover, note_parts
+
+#: seconds between rounds, and the age at which an hour is summed: most of what starts late in it has ended then
+ROUND = 30.0
+GRACE = 120.0
+#: a step that took a second is followed by a pause of so many
+_SHARE = 3.0
+_COLUMNS = ("dimension", "closed", "line", "value", "status", "currency", *CELL)
+_MOST_FORGOTTEN = 10
+
+_CLAIM = f"INSERT OR REPLACE INTO usage_closed (level, first, last, state) VALUES (?, ?, ?, {CLAIMED})"
+_CLOSE = f"UPDATE usage_closed SET state = {CLOSED} WHERE id = ? AND state = {CLAIMED}"
+_SEEN = (
+    *("id", "started_at", "request_model", "response_model", "provider", "tag", "client_address", "status"),
+    *("end_reason", "usage_quality", "duplicate_of", "retried", "stream", "time_to_first_chunk", "duration"),
+    *(*TOKENS, "cost", "currency", "cost_source"),
+)
+_SEE = (
+    f"CREATE TEMPORARY TABLE seen AS SELECT {', '.join(_SEEN)}, {PLACE} AS place, (SELECT CASE WHEN started_at < last"
+    " THEN closed END FROM temp.claim WHERE first <= started_at ORDER BY first DESC LIMIT 1) AS closed"
+    " FROM usage WHERE started_at >= ? AND started_at < ?"
+)
+_SPREADS = (
+    "INSERT INTO temp.spreads SELECT '{measure}', ROW_NUMBER() OVER (), model, JSON_GROUP_OBJECT(bucket, count) FROM"
+    f" (SELECT {MODEL} AS model, {{bucket}} AS bucket, COUNT(*) AS count FROM temp.seen"
+    " WHERE started_at >= ? AND started_at < ? AND status = 'ok' AND {known} GROUP BY 1, 2) GROUP BY model"
+)
+_KINDS: dict[str, tuple[str, Iterable[str]]] = {"sums": ("dimension", SUMMED), "spreads": ("measure", KNOWN)}
+_SUMS_OF_SUMS = (
+    f"SELECT dimension, ?, ROW_NUMBER() OVER (), value, status, currency, {', '.join(f'SUM({name})' for name in CELL)}"
+    " FROM temp.part CROSS JOIN usage_sums USING (closed)"
+    f" WHERE dimension IN ({', '.join(map(repr, SUMMED))}) GROUP BY dimension, value, status, currency"
+)
+_SPREADS_OF_SPREADS = (
+    "SELECT measure, ?, ROW_NUMBER() OVER (), model, JSON_GROUP_OBJECT(bucket, count) FROM"
+    " (SELECT measure, model, key AS bucket, SUM(value) AS count FROM temp.part CROSS JOIN usage_spreads USING (closed)"
+    f" CROSS JOIN JSON_EACH(counts) WHERE measure IN ({', '.join(map(repr, KNOWN))}) GROUP BY measure, model, key)"
+    " GROUP BY measure, model"
+)
+
+
+def catch_up(db: Database, now: datetime) -> Iterator[None]:
+    """Sum everything that is over and not summed, step by step.
+
+    Between two steps nothing is locked, and it can be left at any.
+    """
+    yield from _forget(db)
+    until = utc_text(now - timedelta(seconds=GRACE))
+    months: dict[date, None] = {}
+    before = until
+    while newest := db.execute_sql("SELECT MAX(started_at) FROM usage WHERE started_at < ?", (before,)).fetchone()[0]:
+        day = datetime.fromisoformat(newest).astimezone(UTC).date()
+        months[day.replace(day=1)] = None
+        before = _stretch(day, 0, 24).first
+        if not _is_closed(db, "day", before):
+            _sum_day(db, day, until)
+            yield
+    for month in months:
+        after = (month + timedelta(days=31)).replace(day=1)
+        whole = Period(None, _stretch(month, 0, 24).first, _stretch(after, 0, 24).first)
+        if whole.end <= until and not _is_closed(db, "month", whole.first):
+            _add_up(db, "month", whole, "day")
+            yield
+
+
+class Summing:
+    """A thread that keeps the sums of one database up to date. Whatever goes wrong, nothing but speed depends on it."""
+
+    def __init__(self, url: str, log: Callable[[str], None]) -> None:
+        self._url = url
+        self._log = log
+        self._stopped = threading.Event()
+        self._connection: Any = None
+        self._thread = threading.Thread(target=self._run, name="usage-summing", daemon=True)
+
+    def start(self) -> None:
+        """Begin; with PostgreSQL there is nothing to begin."""
+        if not is_postgres(self._url):
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End, in the middle of a query if need be; what is left is for the next time."""
+        self._stopped.set()
+        if (connection := self._connection) is not None:
+            connection.interrupt()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(ROUND):
+            try:
+                self._round()
+            except (PeeweeException, StoreError, OSError) as error:
+                self._log(f"usage: sums of what is over have to wait: {error}")
+
+    def _round(self) -> None:
+        if not sqlite_path(self._url).exists():
+            return
+        with closing(connect(self._url)) as db:
+            if version_of(db) != SCHEMA_VERSION:
+                return
+            self._connection = db.connection()
+            try:
+                self._steps(db)
+            finally:
+                self._connection = None
+
+    def _steps(self, db: Database) -> None:
+        started = time.monotonic()
+        for _ in catch_up(db, datetime.now(UTC)):
+            if self._stopped.wait((time.monotonic() - started) * _SHARE):
+                return
+            started = time.monotonic()
+
+
+def _is_closed(db: Database, level: str, first: str) -> bool:
+    sql = f"SELECT 1 FROM usage_closed WHERE level = ? AND first = ? AND state < {REOPENED} AND state = {CLOSED}"
+    return db.execute_sql(sql, (level, first)).fetchone() is not None
+
+
+def _forget(db: Database) -> Iterator[None]:
+    """Delete the sums of stretches that were opened again."""
+    while True:
+        with transaction(db):
+            sql = f"SELECT id FROM usage_closed WHERE state = {REOPENED} LIMIT {_MOST_FORGOTTEN}"
+            reopened = db.execute_sql(sql).fetchall()
+            for table, (column, names) in _KINDS.items():
+                for name in names:
+                    execute_many(db, f"DELETE FROM usage_{table} WHERE {column} = '{name}' AND closed = ?", reopened)
+            execute_many(db, "DELETE FROM usage_closed WHERE id = ?", reopened)
+        if not reopened:
+            return
+        yield
+
+
+def _sum_day(db: Database, day: date, until: str) -> None:
+    """Sum what is over of a day."""
+    whole = _stretch(day, 0, 24)
+    hours = [each for hour in range(24) if (each := _stretch(day, hour, 1)).end <= until]
+    missing = [each for each in cover(db, hours, ("hour",))[1] if not _is_empty(db, each)]
+    with transaction(db):
+        claims = [(_claim(db, "hour", each), each) for each in missing]
+        of_day = _claim(db, "day", whole) if whole.end <= until else None
+    _look(db, claims, whole if of_day else None)
+    for claim, _ in claims:
+        with transaction(db):
+            _close(db, claim, "SELECT * FROM temp.sums WHERE closed = ?")
+    for hour in range(0, 24, 6):
+        if (quarter := _stretch(day, hour, 6)).end <= until and not _is_closed(db, "quarter", quarter.first):
+            _add_up(db, "quarter", quarter, "hour")
+    if of_day:
+        _add_up(db, "day", whole, "quarter", of_day)
+
+
+def _stretch(day: date, hour: int, length: int) -> Period:
+    start = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+    return Period(None, utc_text(start), utc_text(start + timedelta(hours=length)))
+
+
+def _is_empty(db: Database, stretch: Period) -> bool:
+    sql = "SELECT EXISTS (SELECT 1 FROM usage WHERE started_at >= ? AND started_at < ?)"
+    return not db.execute_sql(sql, (stretch.first, stretch.end)).fetchone()[0]
+
+
+def _claim(db: Database, level: str, stretch: Period) -> int:
+    return int(db.execute_sql(_CLAIM, (level, stretch.first, stretch.end)).lastrowid)
+
+
+def _close(db: Database, claim: int, sums: str, spreads: str | None = None) -> None:
+    """Within a transaction: write what is selected for a stretch, if the claim on it still stands."""
+    if db.execute_sql(_CLOSE, (claim,)).rowcount:
+        db.execute_sql(f"INSERT INTO usage_sums {sums}", (claim,))
+        if spreads is not None:
+            db.execute_sql(f"INSERT INTO usage_spreads {spreads}", (claim,))
+
+
+def _look(db: Database, claims: Sequence[tuple[int, Period]], day: Period | None) -> None:
+    """Read the rows of these hours into the temporary table `sums`, and those of the whole day into `spreads`."""
+    for table in ("claim", "seen", "sums", "spreads"):
+        db.execute_sql(f"DROP TABLE IF EXISTS temp.{table}")
+    db.execute_sql(f"CREATE TEMPORARY TABLE sums ({', '.join(_COLUMNS)})")
+    db.execute_sql("CREATE TEMPORARY TABLE spreads (measure, line, model, counts)")
+    db.execute_sql("CREATE TEMPORARY TABLE claim (first TEXT PRIMARY KEY, last TEXT, closed INTEGER)")
+    execute_many(
+        db, "INSERT INTO temp.claim VALUES (?, ?, ?)", [(each.first, each.end, claim) for claim, each in claims]
+    )
+    stretches = [day] if day else [each for _, each in claims]
+    if not stretches:
+        return
+    # from the day's first row on: whether a request is a repeated one depends on those before it
+    bounds = (stretches[0].first[:10], stretches[-1].end)
+    db.execute_sql(_SEE, bounds)
+    for dimension, expression in SUMMED.items():
+        groups = f"closed, {expression}, status, currency"
+        db.execute_sql(
+            f"INSERT INTO temp.sums SELECT '{dimension}', closed, ROW_NUMBER() OVER (), {expression}, status, currency,"
+            f" {', '.join((*SUMS, *REPEAT_SUMS))} FROM temp.seen WHERE closed IS NOT NULL GROUP BY {groups}"
+        )
+    for measure, bucket in BUCKETS.items():
+        if day:
+            sql = _SPREADS.format(measure=measure, bucket=bucket, known=KNOWN[measure])
+            db.execute_sql(sql, (day.first, day.end))
+
+
+def _add_up(db: Database, level: str, stretch: Period, parts: str, claim: int | None = None) -> None:
+    """Close a stretch out of its closed parts, unless one is missing that has rows."""
+    with transaction(db):
+        taken, rest = cover(db, [stretch], (parts,))
+        if not all(_is_empty(db, each) for each in rest):
+            return
+        note_parts(db, taken)
+        spreads = {"day": "SELECT measure, ?, line, model, counts FROM temp.spreads", "month": _SPREADS_OF_SPREADS}
+        _close(db, claim or _claim(db, level, stretch), _SUMS_OF_SUMS, spreads.get(level))
