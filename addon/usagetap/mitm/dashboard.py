@@ -109,9 +109,9 @@ def flow_link(flow_id: str) -> str | None:
 
 def is_magic(flow: http.HTTPFlow, host: str) -> bool:
     """Whether this request is for the dashboard: to the magic host, live, and not answered yet."""
-    return bool(
-        host and flow.live and not flow.response and not flow.error and flow.request.pretty_host.lower() == host
-    )
+    if not host or host not in (flow.request.host_header or flow.request.host).lower():  # every request passes here
+        return False
+    return bool(flow.live and not flow.response and not flow.error and flow.request.pretty_host.lower() == host)
 
 
 async def magic(site: Site, flow: http.HTTPFlow) -> Answer:
