@@ -30,6 +30,8 @@ from tests.e2e.sdk import (
 )
 from tests.proxy import ROOT
 
+from usagetap.upstream.server import running_upstream
+
 PACKAGES = ("openai@6.49.0", "@anthropic-ai/sdk@1.11.0")
 """openai 7 wants a Node that few have yet."""
 SCRIPT = Path(__file__).with_name("sdk.mjs")
@@ -177,6 +179,28 @@ def test_a_stream_that_the_client_leaves_is_aborted(
     assert (len(seen.items), seen.error) == (3, None)
     row = home.proxies["tap"].row(seen.tag)
     assert (row["status"], row["end_reason"]) == ("aborted", "client_disconnected")
+
+
+@pytest.mark.parametrize("refusal", ["400", "422"])
+def test_a_refusal_of_stream_options_is_invisible(home: House, node: Callable[[Way, str], Node], refusal: str) -> None:
+    """The first request is asked again as the client made it; the second is not touched at all."""
+    with running_upstream(default=f"refuse={refusal}", tls=True) as refusing:
+        for number in (1, 2):
+            told = {"kind": "chat.completions.create", "arguments": CHAT | STREAM | {"user": str(number)}, "words": ""}
+            before = len(refusing.requests)
+            seen = {proxy: node(H1, proxy).call(sdk="openai", url=f"{refusing.url}/v1", **told) for proxy in PROXIES}
+            assert [one.error for one in seen.values()] == [None] * 3
+            bare, tap, strip = (masked(seen[proxy].items) for proxy in PROXIES)
+            assert tap == strip == bare
+            assert len(bare) == 7
+            asked = [exchange.body for exchange in refusing.requests[before:]]
+            refused = [body for body in asked if b"stream_options" in body]
+            # bare once; each addon once refused and once as the client made it; then once each
+            assert (len(asked), len(refused)) == ((5, 2) if number == 1 else (3, 0))
+            assert set(asked) - set(refused) == {asked[0]}
+            for proxy in ("tap", "strip"):
+                row = home.proxies[proxy].row(seen[proxy].tag)
+                assert (row["status"], row["retried"], row["injected"]) == ("ok", int(number == 1), 0)
 
 
 def test_an_error_is_the_same_error(home: House, node: Callable[[Way, str], Node]) -> None:

@@ -274,6 +274,28 @@ def test_early_hints_are_an_end(line: Line, tag: str) -> None:
     assert exchange.done.wait(5)
 
 
+@over(*HTTP2_UP)
+@pytest.mark.parametrize("words", ["hints", "trailers", "hints;trailers"])
+def test_http2_passes_hints_and_trailers(line: Line, words: str, tag: str) -> None:
+    received = line.whole(f"chunks=3;{words}", tag)
+    assert (received.status, received.ending) == (200, "complete")
+    assert received.body == bytes(line.upstream.requests[-1].sent)
+    row = line.proxy.row(tag)
+    assert (row["end_reason"], row["http_status"], row["output_tokens"]) == ("complete", 200, 3)
+
+
+def test_http1_trailers_are_no_worse_with_us(start: Callable[..., Mitmdump], upstream: Upstream, tag: str) -> None:
+    """mitmproxy has none over HTTP/1 (mitmproxy#2474): its client hangs, with or without us. The row is whole."""
+    proxy = start(f"reverse:{upstream.url}")
+    with Http1(proxy.port) as client:
+        before = len(upstream.requests)
+        client.post(x_upstream="chunks=3;trailers", x_usage_tag=tag)
+        received = client.read(lambda got: b"[DONE]" in got.body)
+        assert received.body == bytes(upstream.requests[before].sent)
+    row = proxy.row(tag)
+    assert (row["status"], row["end_reason"], row["output_tokens"]) == ("ok", "complete", 3)
+
+
 # -- what was never counted
 
 

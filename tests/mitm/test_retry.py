@@ -6,10 +6,14 @@ That refusals are answered by the original, remembered, listed and cleared is in
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tests.client import CHAT, STREAM, Http1, Http2, call
@@ -121,15 +125,35 @@ def test_several_at_once_are_all_answered(start: Start) -> None:
         assert feed.requests[answered:] == [ORIGINAL]
 
 
-def test_other_addons_do_not_see_the_second_try(upstream: Upstream, start: Start, tmp_path: object) -> None:
-    """A flow file has one flow, with the answer that the client got."""
-    from pathlib import Path
+@pytest.mark.parametrize("days", [-1, 1])
+def test_what_was_learned_expires(start: Start, tmp_path: Path, days: int) -> None:
+    """In a database, for the next start, and for a proxy that runs on. Then the host is asked again."""
+    db = tmp_path / "usage.db"
+    with running_feed(refusing(lambda: chunked(FRAMES))) as feed:
+        first = start(f"reverse:{feed.url}", usage_db=db)
+        assert call(first.port, ORIGINAL).body == b"".join(FRAMES)
+        assert first.stop() == 0
+        expires = (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        with closing(sqlite3.connect(db)) as other, other:
+            assert other.execute("UPDATE refusals SET expires_at = ?", (expires,)).rowcount == 1
+        asked = len(feed.requests)
+        again = start(f"reverse:{feed.url}", usage_db=db)
+        assert call(again.port, ORIGINAL).body == b"".join(FRAMES)
+        touched = [b"stream_options" in body for body in feed.requests[asked:]]
+        assert touched == ([False] if days > 0 else [True, False])
+        again.ended(2)
+        with closing(sqlite3.connect(db)) as other:
+            ((until,),) = other.execute("SELECT expires_at FROM refusals").fetchall()
+        assert until == expires if days > 0 else until > expires
 
-    flows = Path(str(tmp_path)) / "flows"
+
+def test_other_addons_do_not_see_the_second_try(upstream: Upstream, start: Start, tmp_path: Path) -> None:
+    """A flow file has one flow, with the answer that the client got."""
+    flows = tmp_path / "flows"
     proxy = start(f"reverse:{upstream.url}", arguments=["-w", str(flows)])
     call(proxy.port, ORIGINAL, x_upstream="chunks=1;refuse=openai")
     assert proxy.stop() == 0
-    again = Mitmdump(Path(str(tmp_path)) / "again", arguments=["-nr", str(flows)])
+    again = Mitmdump(tmp_path / "again", arguments=["-nr", str(flows)])
     assert again.wait() == 0
     (row,) = again.rows()
     assert row["http_status"] == 200
