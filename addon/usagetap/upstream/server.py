@@ -47,7 +47,7 @@ class Upstream:
         self._pem = self_signed(host) if tls else b""
         self._arrived = threading.Condition()
         self._numbers = itertools.count()
-        self._lines: set[asyncio.Task[None]] = set()
+        self._lines: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -72,9 +72,13 @@ class Upstream:
         """Stop listening and break every connection."""
         if self._server:
             self._server.close()
-        for task in self._lines:
+        lines = dict(self._lines)
+        for task in lines:
             task.cancel()
-        await asyncio.gather(*self._lines, return_exceptions=True)
+        await asyncio.gather(*lines, return_exceptions=True)
+        for writer in lines.values():
+            writer.transport.abort()  # a polite TLS farewell would outlast the loop
+        await asyncio.sleep(0.01)
 
     async def __aenter__(self) -> Upstream:
         await self.start()
@@ -99,7 +103,7 @@ class Upstream:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._lines.add(task)
+        self._lines[task] = writer
         line = Line(reader, writer, next(self._numbers))
         try:
             with suppress(OSError, ValueError, asyncio.CancelledError):
@@ -108,7 +112,7 @@ class Upstream:
                 else:
                     await serve_h1(line, self._serve, self._upgrade)
         finally:
-            self._lines.discard(task)
+            del self._lines[task]
             writer.close()
 
     def _log(self, exchange: Exchange) -> None:
