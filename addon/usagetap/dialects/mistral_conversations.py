@@ -10,7 +10,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from usagetap.dialects.base import Dialect, Json, Weight, mapping, observe_error, observe_identity, openai_usage, text
+from usagetap.dialects.base import (
+    Dialect,
+    Json,
+    Weight,
+    mapping,
+    observe_error,
+    observe_identity,
+    openai_usage,
+    text,
+    told_by_path,
+)
 from usagetap.model import Observation, Request
 
 _PATH = re.compile(r"/conversations(?:/[\w-]+(?:/restart)?)?$")
@@ -27,7 +37,7 @@ class MistralConversations(Dialect):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not _PATH.search(request.path.rstrip("/")):
             return False
-        return isinstance(request.body, dict) and "inputs" in request.body
+        return told_by_path(request) or (isinstance(request.body, dict) and "inputs" in request.body)
 
     def model(self, request: Request) -> str | None:
         return request.text("model") or request.text("agent_id")

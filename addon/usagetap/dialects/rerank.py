@@ -5,6 +5,7 @@ https://docs.voyageai.com/reference/reranker-api: `usage.total_tokens` counts qu
 
 from __future__ import annotations
 
+from usagetap.dialects.base import told_by_path
 from usagetap.dialects.openai_plain import OpenAIPlain
 from usagetap.model import Request
 
@@ -17,6 +18,8 @@ class Rerank(OpenAIPlain):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not request.path.rstrip("/").endswith("/rerank"):
             return False
+        if told_by_path(request):
+            return True
         return isinstance(request.body, dict) and "query" in request.body and "documents" in request.body
 
     def operation(self, request: Request) -> str:

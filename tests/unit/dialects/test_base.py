@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usagetap.dialects import detect
 from usagetap.dialects.base import integer, model_in_path, observe_error, observe_error_body, openai_usage
-from usagetap.model import Observation
+from usagetap.model import Observation, Request
 
 
 @given(st.integers(0, (1 << 53) - 1))
@@ -119,3 +120,24 @@ def test_azure_names_its_deployment_in_the_path() -> None:
 def test_databricks_and_sagemaker_name_what_they_serve_in_the_path() -> None:
     assert model_in_path("/serving-endpoints/my-claude/invocations") == "my-claude"
     assert model_in_path("/endpoints/my-llama/invocations") == "my-llama"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "path", "name"),
+    [
+        ("api.anthropic.com", 443, "/v1/messages", "anthropic"),
+        ("api.anthropic.com", 443, "/v1/complete", "anthropic"),
+        ("api.deepseek.com", 443, "/responses", "openai_responses"),
+        ("localhost", 11434, "/api/chat", "ollama"),
+        ("api.voyageai.com", 443, "/v1/rerank", "rerank"),
+        ("api.mistral.ai", 443, "/v1/conversations", "mistral_conversations"),
+        ("api-inference.huggingface.co", 443, "/models/gpt2", "tgi"),
+        ("api.cohere.com", 443, "/v1/chat", "cohere"),
+        ("api.writer.com", 443, "/v1/chat", "openai_chat"),
+    ],
+)
+def test_a_body_that_cannot_be_read_leaves_path_and_host(host: str, port: int, path: str, name: str) -> None:
+    found = detect(Request("POST", host, port, path))
+    assert found is not None
+    assert found.name == name
+    assert detect(Request("POST", "intranet.example", 443, path)) is None

@@ -36,7 +36,7 @@ def test_it_streams_unless_told_otherwise(path: str, body: Any, operation: str, 
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/api/chat", {"messages": []}), ("/api/chat", None), ("/api/tags", {"model": "m"})]
+    ("path", "body"), [("/api/chat", {"messages": []}), ("/api/tags", None), ("/api/tags", {"model": "m"})]
 )
 def test_other_chats_are_left_alone(path: str, body: Any) -> None:
     assert detect(request(path, body)) is None

@@ -1,0 +1,296 @@
+"""Recorded exchanges as somebody else would have recorded them: what we read must not hang on how.
+
+Of every provider's every API a few exchanges, each changed in one way at a time: another host and prefix, other spacing
+and key order, other line ends, cuts and codings, no Content-Type, no `[DONE]`. They must be detected as they were and
+read as they were. That the reading itself is right is the matter of the other two files here.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from tests import corpus
+
+from usagetap.dialects import detect
+from usagetap.dialects.base import Dialect
+from usagetap.encoding import encode
+from usagetap.model import Observation, Request, Transport
+from usagetap.reader import Reader
+
+pytestmark = [corpus.needs_corpus, pytest.mark.timeout(120)]
+
+EACH = 3
+"""Exchanges of one provider, API, status and kind of answer."""
+FRAGMENT = "8c85498548184408e015"
+"""One line of a stream, kept as a whole answer."""
+LARGE = 40_000
+"""Bytes above which a body is not fed byte by byte."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One answer as it came."""
+
+    dialect: Dialect
+    body: bytes
+    content_type: str
+    status: int
+    headers: dict[str, str]
+    stream: bool
+    """Whether the request asked for a stream."""
+    transport: Transport | None = None
+    coding: str | None = None
+    piece: int = 1 << 30
+
+    def read(self) -> Reader:
+        reader = Reader(
+            self.dialect,
+            content_type=self.content_type,
+            content_encoding=self.coding,
+            http_status=self.status,
+            headers=self.headers,
+            stream=self.stream,
+        )
+        tap = reader.tap(_raise)
+        for start in range(0, len(self.body), self.piece):
+            tap(self.body[start : start + self.piece])
+        reader.finish(complete=True)
+        return reader
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _request(exchange: dict[str, Any]) -> Request:
+    parts, asked = urlsplit(exchange["url"]), exchange["request"]
+    if isinstance(asked, dict) and "_multipart" in asked:
+        asked = asked["_multipart"]
+    elif isinstance(asked, dict) and "_text" in asked:
+        asked = None
+    host, query = (parts.hostname or "").lower(), dict(parse_qsl(parts.query))
+    return Request(exchange["method"], host, parts.port or 443, parts.path, query, body=asked)
+
+
+def _wire(exchange: dict[str, Any], request: Request, dialect: Dialect) -> Wire:
+    body = exchange["body"].encode() if "body" in exchange else base64.b64decode(exchange["body_b64"])
+    headers = {name.lower(): value for name, value in exchange["usage_headers"].items()}
+    type_ = exchange["content_type"] or ""
+    wire = Wire(dialect, body, type_, exchange["status"], headers, dialect.streams(request))
+    return dataclasses.replace(wire, transport=wire.read().transport)
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[tuple[str, Request, Wire]]:
+    kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for exchange in corpus.exchanges():
+        kind = ("provider", "api", "stream", "status", "content_type")
+        kinds[tuple(exchange[name] for name in kind)].append(exchange)
+    draw = random.Random(0)
+    chosen = (exchange for kind in kinds.values() for exchange in draw.sample(kind, min(EACH, len(kind))))
+    found = []
+    for exchange in chosen:
+        if exchange["id"] == FRAGMENT:
+            continue
+        request = _request(exchange)
+        dialect = detect(request)
+        if dialect is not None:
+            found.append((exchange["id"], request, _wire(exchange, request, dialect)))
+    return found
+
+
+# -- the question
+
+
+def _model(request: Request) -> Request:
+    named = isinstance(request.body, dict) and "model" in request.body
+    return dataclasses.replace(request, body={**request.body, "model": "house/own-model@3"}) if named else request
+
+
+ASKED: dict[str, Callable[[Request], Request]] = {
+    "behind a prefix": lambda request: dataclasses.replace(request, path=f"/router/v2/acme{request.path}"),
+    "doubled slash": lambda request: dataclasses.replace(request, path=f"/{request.path}"),
+    "trailing slash": lambda request: dataclasses.replace(request, path=f"{request.path}/"),
+    "another port": lambda request: dataclasses.replace(request, port=8443),
+    "unknown headers": lambda request: dataclasses.replace(request, headers={"x-stainless-lang": "python"}),
+    "a query": lambda request: dataclasses.replace(request, query={**request.query, "beta": "true"}),
+    "another model": _model,
+    "keys turned round": lambda request: dataclasses.replace(request, body=_turned(request.body)),
+}
+
+
+@pytest.mark.parametrize("how", ASKED)
+def test_a_request_is_known_however_it_comes(sample: list[tuple[str, Request, Wire]], how: str) -> None:
+    wrong = []
+    for name, request, wire in sample:
+        otherwise = ASKED[how](request)
+        found = detect(otherwise)
+        if found is not wire.dialect or found.streams(otherwise) is not wire.stream:
+            wrong.append((name, request.path, wire.dialect.name, found and found.name))
+    assert wrong == []
+
+
+BY_HOST = {"cohere", "rerank", "openai_chat"}
+"""Of whom two share a path: `/v1/rerank`, and `/v1/chat` where the request tells nothing."""
+
+
+@pytest.mark.parametrize("host", ["gateway.example", "127.0.0.1"])
+def test_a_request_is_known_on_any_host(sample: list[tuple[str, Request, Wire]], host: str) -> None:
+    wrong = []
+    for name, request, wire in sample:
+        found = detect(dataclasses.replace(request, host=host))
+        shared = request.path in ("/v1/chat", "/v1/rerank") and (found is None or found.name in BY_HOST)
+        if found is not wire.dialect and not shared:
+            wrong.append((name, request.path, wire.dialect.name, found and found.name))
+    assert wrong == []
+
+
+def test_a_request_whose_body_is_gone_is_never_taken_for_another(sample: list[tuple[str, Request, Wire]]) -> None:
+    wrong = []
+    for name, request, wire in sample:
+        found = detect(dataclasses.replace(request, body=None))
+        if found is not None and found is not wire.dialect:
+            wrong.append((name, request.path, wire.dialect.name, found.name))
+    assert wrong == []
+
+
+# -- the answer
+
+
+def _turned(value: Any) -> Any:
+    """Every object's keys in the opposite order."""
+    if isinstance(value, dict):
+        return {name: _turned(inner) for name, inner in reversed(value.items())}
+    return [_turned(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _spaced(value: Any) -> bytes:
+    return json.dumps(value, separators=(" , ", " : "), ensure_ascii=True).encode()
+
+
+def _indented(value: Any) -> bytes:
+    return json.dumps(value, indent=2).encode()
+
+
+def _written(wire: Wire, write: Callable[[Any], bytes]) -> Wire:
+    """The same payloads, written by another JSON library."""
+
+    def line(found: re.Match[bytes]) -> bytes:
+        try:
+            return found[1] + write(json.loads(found[2]))
+        except ValueError:
+            return found[0]
+
+    if wire.transport == "sse":
+        body = re.sub(rb"(?m)^(data: ?)(.*?)(?=\r?$)", line, wire.body)
+    elif wire.transport == "ndjson":
+        body = re.sub(rb"(?m)^()(.+)$", line, wire.body)
+    elif wire.transport in ("json", "json_array"):
+        body = line(re.fullmatch(rb"()(.*)", wire.body, re.DOTALL) or pytest.fail())
+    else:
+        return wire
+    return dataclasses.replace(wire, body=body)
+
+
+def _sse(wire: Wire, pattern: bytes, by: bytes) -> Wire:
+    """An event stream with LF line ends, in which `pattern` became `by`."""
+    if wire.transport != "sse":
+        return wire
+    return dataclasses.replace(wire, body=re.sub(pattern, by, wire.body.replace(b"\r\n", b"\n")))
+
+
+def _lines(wire: Wire, end: bytes) -> Wire:
+    if wire.transport not in ("sse", "ndjson"):
+        return wire
+    return dataclasses.replace(wire, body=re.sub(rb"\r?\n", end, wire.body))
+
+
+def _coded(wire: Wire, coding: str, *, told: bool = True) -> Wire:
+    return dataclasses.replace(wire, body=encode(wire.body, coding), coding=coding if told else None, piece=701)
+
+
+def _document(wire: Wire, before: bytes) -> Wire:
+    return dataclasses.replace(wire, body=before + wire.body) if wire.transport == "json" else wire
+
+
+ANSWERED: dict[str, Callable[[Wire], Wire]] = {
+    "compact": lambda wire: _written(wire, _compact),
+    "spaced": lambda wire: _written(wire, _spaced),
+    "keys turned round": lambda wire: _written(wire, lambda value: _compact(_turned(value))),
+    "turned and spaced": lambda wire: _written(wire, lambda value: _spaced(_turned(value))),
+    "indented": lambda wire: _written(wire, _indented) if wire.transport in ("json", "json_array") else wire,
+    "blanks before": lambda wire: _document(wire, b"\n         \n" * 112),
+    "LF": lambda wire: _lines(wire, b"\n"),
+    "CRLF": lambda wire: _lines(wire, b"\r\n"),
+    "keep-alives": lambda wire: _sse(wire, rb"\A|(?<=\n\n)", b": OPENROUTER PROCESSING\n\n"),
+    "no space after data": lambda wire: _sse(wire, rb"(?m)^data: ", b"data:"),
+    "no event names": lambda wire: _sse(wire, rb"(?m)^event:.*\n", b""),
+    "event names behind": lambda wire: _sse(wire, rb"(?m)^(event:.*)\n(data:.*)$", rb"\2\n\1"),
+    "ids": lambda wire: _sse(wire, rb"(?m)^(data:)", rb"id: 7\n\1"),
+    "no [DONE]": lambda wire: _sse(wire, rb"(?m)^data: ?\[DONE\]\n*", b""),
+    "a byte order mark": lambda wire: _sse(wire, rb"\A", b"\xef\xbb\xbf"),
+    "no last line end": lambda wire: dataclasses.replace(wire, body=wire.body.rstrip(b"\r\n")),
+    "byte by byte": lambda wire: dataclasses.replace(wire, piece=1 if len(wire.body) < LARGE else 1399),
+    "in small pieces": lambda wire: dataclasses.replace(wire, piece=97),
+    "no type": lambda wire: dataclasses.replace(wire, content_type=""),
+    "a wrong type": lambda wire: dataclasses.replace(wire, content_type="application/octet-stream"),
+    "a type in capitals": lambda wire: dataclasses.replace(wire, content_type=wire.content_type.upper()),
+    "a charset twice": lambda wire: dataclasses.replace(wire, content_type=wire.content_type + "; charset=utf-8" * 2),
+    "gzip": lambda wire: _coded(wire, "gzip"),
+    "br": lambda wire: _coded(wire, "br"),
+    "zstd": lambda wire: _coded(wire, "zstd"),
+    "deflate": lambda wire: _coded(wire, "deflate"),
+    "gzip untold": lambda wire: _coded(wire, "gzip", told=False),
+    "zstd untold": lambda wire: _coded(wire, "zstd", told=False),
+}
+
+
+@pytest.mark.parametrize("how", ANSWERED)
+def test_an_answer_is_read_alike_however_it_comes(sample: list[tuple[str, Request, Wire]], how: str) -> None:
+    wrong = []
+    for name, _request, wire in sample:
+        otherwise = ANSWERED[how](wire)
+        told, before = otherwise.read(), wire.read()
+        ends = how != "no [DONE]"
+        if otherwise != wire and _told(told.seen, ends=ends) != _told(before.seen, ends=ends):
+            wrong.append((name, wire.dialect.name, dict(_changed(before.seen, told.seen))))
+    assert wrong == []
+
+
+def test_a_whole_answer_to_a_wish_for_a_stream_is_read_alike(sample: list[tuple[str, Request, Wire]]) -> None:
+    """And a stream to who wished for none. Lines without a type of their own are left out: nothing tells them."""
+    wrong = []
+    for name, _request, wire in sample:
+        lines = wire.transport == "ndjson" and "ndjson" not in wire.content_type
+        otherwise = dataclasses.replace(wire, stream=not wire.stream).read()
+        if not lines and wire.status < 400 and _told(otherwise.seen) != _told(wire.read().seen):
+            wrong.append((name, wire.dialect.name, dict(_changed(wire.read().seen, otherwise.seen))))
+    assert wrong == []
+
+
+def _told(seen: Observation, *, ends: bool = True) -> tuple[Any, ...]:
+    """What becomes a row; `ends`: also whether a terminal event was seen."""
+    reasons = {index: reason for index, reason in seen.finish_reasons.items() if reason is not None}
+    identity = (seen.response_id, seen.response_model, seen.service_tier, seen.error_type)
+    return *identity, reasons, seen.usage, seen.cost, ends and seen.terminal
+
+
+def _changed(before: Observation, after: Observation) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(Observation):
+        pair = getattr(before, field.name), getattr(after, field.name)
+        if pair[0] != pair[1]:
+            yield field.name, pair
