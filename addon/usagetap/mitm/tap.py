@@ -19,6 +19,7 @@ from usagetap.dialects import UNKNOWN, detect
 from usagetap.dialects.base import Dialect
 from usagetap.ending import Cut, End
 from usagetap.mitm import edits, estimates, exchange, options, recording, retry
+from usagetap.mitm.clock import Clock
 from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.guard import fail_open, report
 from usagetap.mitm.idle import cut_upstream, idle
@@ -63,11 +64,14 @@ class Tap:
         self._watching = asyncio_utils.create_task(self._watch(), name="usage: idle streams", keep_ref=True)
 
     async def _watch(self) -> None:
-        """Look for idle streams, as often as a quarter of what they may be idle; and for refusals, now and then."""
-        refreshed = time.monotonic()
+        """Look for idle streams, as often as a quarter of what they may be idle; at the clock; and for refusals, now and
+        then.
+        """
+        refreshed, clock = time.monotonic(), Clock()
         while True:
             timeout = recording.current().settings.idle_timeout
             await asyncio.sleep(min(max(timeout / 4, 0.05), 1.0) if timeout else 1.0)
+            clock.look()
             for flow, known in exchange.in_flight() if timeout else ():
                 self._cut_if_idle(flow, known, timeout)
             if time.monotonic() - refreshed > recording.REFRESH:
