@@ -39,6 +39,7 @@ class Member(NamedTuple):
 _KEY = re.compile(rb'[\s,]*("(?:[^"\\]++|\\.)*+")\s*:\s*', re.DOTALL)
 _SCALAR = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^\s,{}\[\]"]+', re.DOTALL)
 _NESTED = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]]', re.DOTALL)
+_BLANK = b" \t\r\n"
 
 
 def members(text: bytes, start: int = 0) -> list[Member]:
@@ -72,19 +73,19 @@ def include_usage(text: bytes, *, override: bool, continuous: bool = False) -> b
     Without `override` an explicit `false` stays as it is. `continuous` adds `continuous_usage_stats` (vLLM, SGLang).
     Returns `text` itself where nothing needs to change; raises `Untouchable` where the edit would not be safe.
     """
-    keys = members(text)
+    keys = [] if _is_silent(text) else members(text)
     names = [member.key for member in keys]
     if len(set(names)) != len(names):
         raise Untouchable("duplicate_keys")
     wanted = ["include_usage", *(["continuous_usage_stats"] if continuous else [])]
+    value = b"{" + b",".join(b'"%b":true' % name.encode() for name in wanted) + b"}"
     options = next((member for member in keys if member.key == "stream_options"), None)
-    if options is None or text[options.start : options.end] == b"null":
-        value = b"{" + b",".join(b'"%b":true' % name.encode() for name in wanted) + b"}"
-        if options is not None:
-            return text[: options.start] + value + text[options.end :]
-        close = text.rindex(b"}")
-        comma = b"," if keys else b""
-        return text[: keys[-1].end if keys else close] + comma + b'"stream_options":' + value + _from(text, keys, close)
+    if options is None:
+        rest = text[: text.rindex(b"}")].rstrip(_BLANK)
+        comma = b"" if rest.endswith(b"{") else b","
+        return rest + comma + b'"stream_options":' + value + text[len(rest) :]
+    if text[options.start : options.end] == b"null":
+        return text[: options.start] + value + text[options.end :]
     if text[options.start : options.start + 1] != b"{":
         raise Untouchable("stream_options_shape")
     for name in wanted:
@@ -92,8 +93,15 @@ def include_usage(text: bytes, *, override: bool, continuous: bool = False) -> b
     return text
 
 
-def _from(text: bytes, keys: Sequence[Member], close: int) -> bytes:
-    return text[keys[-1].end :] if keys else text[close:]
+_ESCAPED = re.compile(rb"\\u00[5-7]")
+"""A letter or underscore as an escape, with which a key may be spelled in another way."""
+
+
+def _is_silent(text: bytes) -> bool:
+    """Whether no key of `text` is `stream_options`, and `stream` stands in it once: then there is no need to look for
+    its keys, which takes milliseconds in a long conversation. (Another key that is there twice is upstream's affair.)
+    """
+    return b"stream_options" not in text and text.count(b'"stream"') == 1 and not _ESCAPED.search(text)
 
 
 def _set_true(text: bytes, start: int, name: str, *, override: bool) -> bytes:

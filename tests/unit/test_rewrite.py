@@ -46,7 +46,7 @@ OPTIONS = '"stream_options":{"include_usage":true}'
             '{"stream_\\u006fptions":{"include_us\\u0061ge":false}}',
             '{"stream_\\u006fptions":{"include_us\\u0061ge":true}}',
         ),
-        ("{ }", "{ OPTIONS}"),
+        ("{ }", "{OPTIONS }"),
     ],
 )
 def test_forced(body: str, edited: str) -> None:
