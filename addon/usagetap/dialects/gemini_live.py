@@ -14,14 +14,18 @@ from usagetap.dialects.gemini import gemini_usage
 from usagetap.model import Observation, Request, Usage
 
 
+LIVE_PATHS = ("BidiGenerateContent", "BidiGenerateContentConstrained")
+"""The latter with an ephemeral token: https://ai.google.dev/gemini-api/docs/ephemeral-tokens"""
+
+
 class GeminiLive(Dialect):
-    """`…BidiGenerateContent`."""
+    """`…BidiGenerateContent`, `…BidiGenerateContentConstrained`."""
 
     name = "gemini_live"
     finish_ends = False
 
     def matches(self, request: Request) -> bool:
-        return request.path.rstrip("/").endswith("BidiGenerateContent")
+        return request.path.rstrip("/").endswith(LIVE_PATHS)
 
     def operation(self, request: Request) -> str:
         return "generate_content"

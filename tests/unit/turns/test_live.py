@@ -91,3 +91,7 @@ def test_a_cut_turn_is_no_terminal_one() -> None:
     heard(turns, AUDIO)
     (ended,) = turns.finish()
     assert not ended.turn.seen.terminal
+
+
+def test_a_client_with_an_ephemeral_token_has_a_path_of_its_own() -> None:
+    assert turns_for(Request("GET", "gateway.example", 443, PATH + "Constrained")) is not None
