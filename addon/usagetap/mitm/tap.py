@@ -64,8 +64,8 @@ class Tap:
         self._watching = asyncio_utils.create_task(self._watch(), name="usage: idle streams", keep_ref=True)
 
     async def _watch(self) -> None:
-        """Look for idle streams, as often as a quarter of what they may be idle; at the clock; and for refusals, now and
-        then.
+        """Look for idle streams, as often as a quarter of what they may be idle, at the clock, and now and then for
+        refusals.
         """
         refreshed, clock = time.monotonic(), Clock()
         while True:
