@@ -7,6 +7,7 @@ would be gone. So any number of proxies can do this on one file.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from peewee import Database, PeeweeException
 
 from .aggregate import SUMS
 from .dashboard_queries import BUCKETS, KNOWN
-from .database import StoreError, connect, execute_many, transaction
+from .database import StoreError, connect, execute_many, transaction, what_failed
 from .migrations import SCHEMA_VERSION, version_of
 from .periods import Period, utc_text
 from .place import is_postgres, sqlite_path
@@ -27,11 +28,14 @@ from .repeats import SUMS as REPEAT_SUMS
 from .schema import MODEL, TOKENS
 from .summary import CELL, CLAIMED, CLOSED, REOPENED, SUMMED, cover, note_parts
 
-#: seconds between rounds, and the age at which an hour is summed: most of what starts late in it has ended then
-ROUND = 30.0
-GRACE = 120.0
+#: seconds until the first round, and from each to the next
+FIRST, ROUND = 15.0, 60.0
+#: seconds after which an hour is summed: nearly all that started in it has ended then
+GRACE = 600.0
 #: a step that took a second is followed by a pause of so many
 _SHARE = 3.0
+#: seconds that a stop waits for the thread
+_PARTING = 1.0
 _COLUMNS = ("dimension", "closed", "line", "value", "status", "currency", *CELL)
 _MOST_FORGOTTEN = 10
 
@@ -110,13 +114,17 @@ class Summing:
         self._stopped.set()
         if (connection := self._connection) is not None:
             connection.interrupt()
+        if self._thread.ident is not None:
+            self._thread.join(_PARTING)
 
     def _run(self) -> None:
-        while not self._stopped.wait(ROUND):
+        wait = FIRST
+        while not self._stopped.wait(wait):
+            wait = ROUND
             try:
                 self._round()
-            except (PeeweeException, StoreError, OSError) as error:
-                self._log(f"usage: sums of what is over have to wait: {error}")
+            except (PeeweeException, sqlite3.Error, StoreError, OSError) as error:
+                self._log(f"usage: sums of what is over have to wait: {what_failed(error)}")
 
     def _round(self) -> None:
         if not sqlite_path(self._url).exists():
