@@ -39,6 +39,7 @@ from usagetap.store.queries import open_reader, refusals
 from usagetap.store.resolved import write_resolved
 from usagetap.store.rows import from_iso
 from usagetap.store.secret import fingerprint, load_secret
+from usagetap.store.summing import Summing
 from usagetap.store.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Recording:
         self.resolver = Resolver(self._resolved, _log) if settings.resolve else None
         self._retention = Retention(self.writer.submit, settings.retention)
         self._retention.start()
+        self._summing = Summing(settings.db, lambda text: _log(logging.DEBUG, text))
+        self._summing.start()
 
     def uid(self) -> str:
         """A new record's key."""
@@ -101,6 +104,7 @@ class Recording:
     def stop(self) -> None:
         """Write what is queued and end."""
         self._retention.stop()
+        self._summing.stop()
         if self.resolver is not None:
             self.resolver.stop()
         if not self.writer.stop(DRAIN):
@@ -154,6 +158,11 @@ def current() -> Recording:
     """The recording that `configure` opened."""
     assert _current is not None, "configure comes before every other hook"
     return _current
+
+
+def opened() -> bool:
+    """Whether there is one: not after an option that is no good, by which mitmproxy will end."""
+    return _current is not None
 
 
 def running() -> None:
