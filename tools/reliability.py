@@ -22,6 +22,10 @@ the database is locked by another process
 after 25 ms rows go to a journal beside it; a lock of two seconds gets a line in the log; then each is taken in, once
 test_faults.py::test_locked_by_another_process
 
+… for a minute, over a stop and a start
+likewise (takes a minute: `make test ARGS="-m slow"`; `make soak` does it under load)
+test_faults.py::test_locked_for_a_minute
+
 … and the proxy is killed meanwhile
 the next start takes the journal in
 test_faults.py::test_locked_and_then_kill_9
@@ -78,6 +82,10 @@ PostgreSQL's table is locked
 rows wait in the journal
 test_faults_postgres.py::test_a_table_locked_by_another_session
 
+the clock is set back by hours
+a line in the log; durations stay true, no row is lost, and nobody is taken for dead
+test_faults.py::test_a_clock_that_is_set_back
+
 two proxies write one file
 each its rows; neither takes the other's open ones for dead
 test_faults.py::test_several_proxies_on_one_file
@@ -106,9 +114,21 @@ test_fail_open.py::test_a_stream_that_cannot_be_read_streams_all_the_same
 it ends all the same, flagged `truncated`
 test_fail_open.py::test_a_row_that_cannot_be_concluded_ends_and_says_so
 
+Early Hints, trailers: mitmproxy passes them over HTTP/2
+so do we
+test_ends.py::test_http2_passes_hints_and_trailers
+
+… over HTTP/1 it breaks at them (mitmproxy#2229, #2474), and the client waits in vain
+no worse with us, and the row tells what came
+test_ends.py::test_http1_trailers_are_no_worse_with_us
+
 an upstream refuses `stream_options`
 the client's own request is sent; the client sees only that answer; the host is remembered
 test_requests.py::test_a_refusal_is_answered_by_the_original_and_remembered
+
+… and is upgraded
+the list expires after 30 days: then the host is asked again
+test_retry.py::test_what_was_learned_expires
 
 the client leaves while the original is sent
 the second try's upstream is closed too

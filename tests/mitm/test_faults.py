@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.client import CHAT, STREAM, Http1
 from tests.proxy import USAGE, Mitmdump, rows
 
 from usagetap.upstream.server import Upstream
+
+CLOCK = Path(__file__).parent / "scripts" / "clock.py"
 
 type Start = Callable[..., Mitmdump]
 
@@ -86,6 +89,24 @@ def test_locked_by_another_process(upstream: Upstream, start: Start, tmp_path: P
 
 def rows_while_locked(files: list[Path]) -> list[str]:
     return [line for file in files for line in file.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_locked_for_a_minute(upstream: Upstream, start: Start, tmp_path: Path) -> None:
+    """An end of the proxy and a start fall into it, too."""
+    db = tmp_path / "usage.db"
+    proxy = start(f"reverse:{upstream.url}", usage_db=db)
+    traffic = Traffic(proxy, upstream)
+    until = time.monotonic() + 60
+    with locked(db):
+        while time.monotonic() < until - 30:
+            traffic(20)
+        assert proxy.stop() == 0
+        traffic.proxy = start(f"reverse:{upstream.url}", usage_db=db)
+        while time.monotonic() < until:
+            traffic(20)
+    traffic.all_recorded(db, timeout=60)
+    assert journals(tmp_path) == []
 
 
 def test_locked_and_then_kill_9(upstream: Upstream, start: Start, tmp_path: Path) -> None:
@@ -247,6 +268,39 @@ def test_read_only(upstream: Upstream, start: Start, tmp_path: Path) -> None:
     for file in files:
         file.chmod(0o600)
     traffic.all_recorded(db, timeout=30)
+
+
+# -- time
+
+
+def test_a_clock_that_is_set_back(upstream: Upstream, start: Start, tmp_path: Path) -> None:
+    """By two hours, in mid-stream: told once; durations stay true, no row is lost or taken for another's."""
+    db = tmp_path / "usage.db"
+    proxy = start(f"reverse:{upstream.url}", usage_db=db, scripts=[CLOCK, USAGE])
+    with Http1(proxy.port) as line:
+        line.post(STREAM, CHAT, x_upstream="chunks=3;hold=2", x_usage_tag="begun before").read(lambda got: got.body)
+        with Http1(proxy.port) as other:
+            other.post(STREAM, CHAT, x_clock="-7200", x_upstream="chunks=3", x_usage_tag="begun after").read()
+        upstream.release()
+        received = line.read()
+    assert received.ending == "complete"
+    before, after = (proxy.row(f"begun {when}") for when in ("before", "after"))
+    for row in (before, after):
+        assert (row["status"], row["output_tokens"]) == ("ok", 3)
+        assert 0 <= row["duration"] < 60
+        assert row["started_at"] <= row["ended_at"]
+    assert after["started_at"] < before["started_at"]
+    proxy.wait_for_line("the clock was set back by 7200 s")
+    sibling = start(f"reverse:{upstream.url}", usage_db=db)
+    with Http1(proxy.port) as line:
+        line.post(STREAM, CHAT, x_upstream="chunks=3;hold=2", x_usage_tag="open").read(lambda got: got.body)
+        traffic = Traffic(sibling, upstream)
+        traffic(2)
+        assert [row["status"] for row in proxy.rows("tag = 'open'")] == ["open"], "a living one is taken for dead"
+        upstream.release()
+        line.read()
+    assert proxy.row("open")["status"] == "ok"
+    assert told(proxy, "set back") == 1
 
 
 # -- company
