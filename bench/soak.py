@@ -4,7 +4,8 @@
 
 Each flow is planned before it is sent (`soak_flows.py`), so what must come of it is known without asking the addon:
 what the client received is held against what the upstream sent, what the upstream received against what the client
-sent, and the row against the plan. All on loopback. `--only 17,99` repeats single flows of a seed.
+sent, and the row against the plan. For a minute another process holds the database's lock (`--lock`). All on loopback.
+`--only 17,99` repeats single flows of a seed.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sqlite3
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,25 @@ NAMES = ROOT / "tests" / "mitm" / "scripts" / "names.py"
 _USAGE_FRAME = re.compile(rb'data: \{[^\n]*"choices":\[\],"usage":\{[^\n]*\}\r?\n\r?\n')
 PATIENCE = 20.0
 """Seconds until a client gives up: nothing here should take one."""
+
+
+@contextmanager
+def locked(db: Path, seconds: float) -> Iterator[None]:
+    """Another process's lock on the whole database, from soon on and for so long, beside what is done meanwhile."""
+
+    def hold() -> None:
+        time.sleep(seconds / 4)
+        with closing(sqlite3.connect(db, isolation_level=None, timeout=30)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            time.sleep(seconds)
+            other.execute("ROLLBACK")
+
+    holder = threading.Thread(target=hold)
+    if seconds:
+        holder.start()
+    yield
+    if seconds:
+        holder.join()
 
 
 class Log(list[Exchange]):
@@ -242,6 +264,7 @@ def main() -> int:
     parser.add_argument(
         "--bare", action="store_true", help="without the addon, for its memory: bytes are compared alone"
     )
+    parser.add_argument("--lock", type=float, default=60, help="seconds that another process holds the database's lock")
     parser.add_argument("--strip", action="store_true", help="with usage_strip_frame=injected")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of mitmproxy")
     parser.add_argument("--only", type=lambda text: [int(part) for part in text.split(",")], help="numbers of flows")
@@ -260,20 +283,17 @@ def main() -> int:
         told |= dict(pair.split("=", 1) for pair in options.set)
         proxy = stack.enter_context(running_mitmdump(folder, *modes, "regular", **told))
         run = Soak(proxy, plain, tls, h1_tls, bare=options.bare, strips=options.strip)
-        memory = soak(
-            run,
-            proxy,
-            options.only or list(range(options.flows)),
-            Planner(options.seed),
-            options.at_once,
-            options.seconds,
-        )
+        numbers = options.only or list(range(options.flows))
+        with locked(proxy.db, 0 if options.only or options.bare else options.lock):
+            memory = soak(run, proxy, numbers, Planner(options.seed), options.at_once, options.seconds)
         if (code := proxy.stop()) != 0:
             run.problems.append(f"mitmdump ended with {code}")
         rows = proxy.rows()
         if not options.bare:
             run.check_rows(rows)
+            run.problems += [f"{left.name} was not taken in" for left in proxy.db.parent.glob("*.journal-*")]
         wrong = errors_in(proxy.log)
+        print(*(line for line in proxy.lines if "is written again" in line), sep="\n")
     return report(run, rows, wrong, memory)
 
 
