@@ -54,10 +54,10 @@ class Comments:
         recording.current().on_ended = self.ended
 
     def running(self) -> None:
-        """Show the comments in mitmweb, and begin to look."""
-        self._loop = asyncio.get_running_loop()
+        """Show the comments in mitmweb, and begin to look. Under mitmdump there is nobody to write them for."""
         show_column()
         if hasattr(ctx.master, "view"):
+            self._loop = asyncio.get_running_loop()
             self._timer = self._loop.call_later(EVERY, self.look)
 
     def done(self) -> None:
@@ -93,7 +93,7 @@ class Comments:
         return known.reader is not None and write(flow, running_line(known), None)
 
     def ended(self, records: Sequence[Record]) -> None:
-        """Records have ended and are priced; called on the writer's thread."""
+        """Records have ended and are priced; called on the writer's thread. Does nothing without a view."""
         if self._loop is not None and not self._loop.is_closed():
             try:
                 self._loop.call_soon_threadsafe(self._finals, records)
