@@ -25,6 +25,8 @@ def sqlite_path(url: str) -> Path:
         if not rest.startswith("///") or len(rest) < 4:
             raise ValueError(f"{url!r} names no database file: write sqlite:///relative.db or sqlite:////absolute.db")
         url = unquote(rest[3:])
+    elif scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
+        raise ValueError(f"{scheme[0]} is no database that is known here: write a path, sqlite:///… or postgresql://…")
     return Path(url).expanduser().absolute()
 
 

@@ -27,6 +27,11 @@ def test_an_url_without_a_file_says_how_to_write_one() -> None:
         sqlite_path("sqlite:u.db")
 
 
+def test_an_url_of_another_database_is_no_path() -> None:
+    with pytest.raises(ValueError, match=r"^mysql:// is no database that is known here"):
+        sqlite_path("mysql://me:secret@db/x")
+
+
 def test_files_of_other_databases_and_other_kinds_are_not_ours(tmp_path: Path) -> None:
     place = Place(tmp_path, "usage.db")
     theirs = Place(tmp_path, "usage.db2")
