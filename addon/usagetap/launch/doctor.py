@@ -16,14 +16,15 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import click
 
 from usagetap.launch.bundle import CERTIFICATE, ca_certificate, system_roots
 from usagetap.launch.environment import CA_VARIABLES
 from usagetap.launch.proxy import PrivateProxy, ProxyFailed
-from usagetap.launch.settings import confdir_of
+from usagetap.launch.settings import check_options, confdir_of, database, read_config, setting
+from usagetap.store.place import is_postgres, sqlite_path, without_password
 
 #: packages without which nothing works, and those that add something
 REQUIRED = ("mitmproxy", "orjson", "peewee", "click", "rich", "platformdirs", "genai-prices")
@@ -31,6 +32,12 @@ OPTIONAL = {
     "bpe-openai": "offline token estimates (usagetap[estimate])",
     "plotly": "charts on the dashboard (usagetap[web])",
 }
+
+
+#: whether the user may write the table that is there, or make one
+_MAY_WRITE = """SELECT CASE WHEN to_regclass('usage') IS NULL
+  THEN COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)
+  ELSE has_table_privilege('usage', 'INSERT') AND has_table_privilege('usage', 'UPDATE') END"""
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,13 @@ class Finding:
 @click.option("-p", "--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The proxy's port.")
 @click.option("--db", metavar="PATH", envvar="USAGETAP_DB", help="Database path or URL [USAGETAP_DB].")
 @click.option("--confdir", type=click.Path(path_type=Path), help="mitmproxy's folder [~/.mitmproxy].")
+@click.option("--prices", metavar="FILE", help="Your price file, if config.yaml does not name it.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of findings.")
 @click.pass_context
-def doctor(ctx: click.Context, port: int, db: str | None, confdir: Path | None, as_json: bool) -> None:
-    """Check Python, packages, CA, port, database, this shell's variables, and that the addon really starts.
+def doctor(
+    ctx: click.Context, port: int, db: str | None, confdir: Path | None, prices: str | None, as_json: bool
+) -> None:
+    """Check Python, packages, CA, port, options, prices, database, this shell's variables; and really start the addon.
 
     Exit code 1 if a check failed; a warning is something that works only in part, or not yet.
     """
@@ -63,7 +73,8 @@ def doctor(ctx: click.Context, port: int, db: str | None, confdir: Path | None, 
         lambda: check_trust(folder),
         lambda: check_variables(folder, os.environ),
         lambda: check_port(port),
-        lambda: check_database(db or str(folder / "usage.db")),
+        lambda: check_settings(folder, prices),
+        lambda: check_database(db or database((f"--set=confdir={folder}",), os.environ)),
         check_addon,
     ]
     findings = [check() for check in checks]
@@ -154,11 +165,29 @@ def check_port(port: int) -> Finding:
     return Finding(name, "ok", "free")
 
 
+def check_settings(confdir: Path, prices: str | None = None) -> Finding:
+    """The addon's options in mitmproxy's config.yaml are good, and so is the price file that is named."""
+    arguments = [f"--set=confdir={confdir}", *([f"--set=usage_prices={prices}"] if prices else [])]
+    named = sorted(name for name in read_config(arguments) if name.startswith("usage_"))
+    try:
+        check_options(arguments)
+    except click.ClickException as error:
+        return Finding("options", "failed", error.message, "" if prices else f"set in {confdir}/config.yaml.")
+    file = prices or setting("usage_prices", arguments)
+    seen = f"{', '.join(named)} in config.yaml" if named else "config.yaml sets none of the addon's"
+    return Finding("options", "ok", f"{seen}; prices of {file} are good" if file else seen)
+
+
 def check_database(database: str) -> Finding:
-    """The file, or the folder where it will be, can be written."""
+    """The file, or the folder where it will be, can be written; a server answers, and lets us write."""
+    if is_postgres(database):
+        return check_server(database)
     if "://" in database and not database.startswith("sqlite:"):
-        return Finding("database", "ok", f"{urlsplit(database).scheme} (not tried)")
-    path = Path(database.removeprefix("sqlite:///")).expanduser()
+        return Finding("database", "failed", f"{without_password(database)} is no path, sqlite:///… or postgresql://…")
+    try:
+        path = sqlite_path(database)
+    except ValueError as error:
+        return Finding("database", "failed", str(error))
     if not path.exists():
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if os.access(folder, os.W_OK):
@@ -174,6 +203,30 @@ def check_database(database: str) -> Finding:
     except sqlite3.Error as error:
         return Finding("database", "failed", f"{path}: {error}", "--set usage_db=… or USAGETAP_DB names another.")
     return Finding("database", "ok", str(path))
+
+
+def check_server(url: str) -> Finding:
+    """PostgreSQL: it answers within seconds, and the rows can be written. Never shows the password."""
+    from peewee import PeeweeException
+
+    from usagetap.store.database import StoreError, connect, what_failed
+
+    shown = without_password(url)
+    try:
+        connection = connect(url, read_only=True)
+        try:
+            found = connection.execute_sql(_MAY_WRITE).fetchone()
+        finally:
+            connection.close()
+    except (PeeweeException, StoreError, ValueError, OSError) as error:
+        reason = what_failed(error)
+        for secret in filter(None, (urlsplit(url).password, unquote(urlsplit(url).password or ""))):
+            reason = reason.replace(secret, "***")
+        return Finding("database", "failed", f"{shown}: {reason}", "--set usage_db=… or USAGETAP_DB names another.")
+    if found is None or not found[0]:
+        advice = "GRANT it what it needs, or name another user."
+        return Finding("database", "failed", f"{shown}: answers, but this user may not write there", advice)
+    return Finding("database", "ok", f"{shown} answers")
 
 
 def check_addon() -> Finding:

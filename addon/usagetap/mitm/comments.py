@@ -51,7 +51,8 @@ class Comments:
 
     def configure(self, updated: set[str]) -> None:
         """Hear of every record that ends, also under a new database."""
-        recording.current().on_ended = self.ended
+        if recording.opened():
+            recording.current().on_ended = self.ended
 
     def running(self) -> None:
         """Show the comments in mitmweb, and begin to look. Under mitmdump there is nobody to write them for."""

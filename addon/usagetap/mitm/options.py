@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mitmproxy import exceptions
 from mitmproxy.options import Options
 
-from usagetap.store.place import without_password
+from usagetap.store.place import is_postgres, sqlite_path, without_password
 
 
 class Option(NamedTuple):
@@ -152,7 +152,7 @@ def read(options: Options) -> Settings:
     if options.usage_prices and not Path(options.usage_prices).expanduser().is_file():
         raise exceptions.OptionsError(f"usage_prices names {options.usage_prices!r}, but there is no such file")
     return Settings(
-        db=database_of(options),
+        db=_database(options),
         include=options.usage_include,
         strip_frame=options.usage_strip_frame,
         hosts=_hosts("usage_hosts", options),
@@ -177,6 +177,20 @@ def _changed(options: Options) -> Iterator[str]:
         if option.name not in ("usage_db", *CHOICES) and value != option.default:
             shown = " ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
             yield f"{option.name.removeprefix('usage_')} {str(shown).lower() if shown in (True, False) else shown}"
+
+
+def _database(options: Options) -> str:
+    named = database_of(options)
+    if is_postgres(named):
+        return named
+    if "://" in named and not named.startswith("sqlite:"):
+        scheme = named.partition("://")[0]
+        raise exceptions.OptionsError(f"usage_db begins {scheme}://, but must be a path, sqlite:///… or postgresql://…")
+    try:
+        sqlite_path(named)
+    except ValueError as error:
+        raise exceptions.OptionsError(f"usage_db: {error}") from error
+    return named
 
 
 def database_of(options: Options) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 
-from mitmproxy import ctx, http
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.utils import asyncio_utils
@@ -51,9 +51,16 @@ class Tap:
 
     def configure(self, updated: set[str]) -> None:
         """Check the options; open the database that they name. Raises `OptionsError`."""
-        if "confdir" in updated or any(name.startswith("usage_") for name in updated):
+        if "confdir" not in updated and not any(name.startswith("usage_") for name in updated):
+            return
+        try:
             settings = options.read(ctx.options)
             recording.open_for(settings)
+        except exceptions.OptionsError as error:
+            if self._watching is not None:
+                raise  # the option keeps its value
+            log.error("usage: %s", error)  # mitmproxy ends by that; raised, a traceback would be printed before it
+        else:
             self._estimates = settings.estimate and estimates.available()
 
     # -- hooks

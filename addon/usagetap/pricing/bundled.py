@@ -73,6 +73,15 @@ def installed() -> bool:
     return find_spec("genai_prices") is not None
 
 
+def sellers() -> list[str]:
+    """The providers that the table has prices of, by its names and ours; empty without the table."""
+    if not installed():
+        return []
+    from genai_prices.data_snapshot import get_snapshot
+
+    return sorted({each.id for each in get_snapshot().providers} | PROVIDER_IDS.keys())
+
+
 def find(
     provider: str | None, url: str, models: Sequence[str], moment: float, context: Sequence[tuple[str, str]] = ()
 ) -> Found | None:

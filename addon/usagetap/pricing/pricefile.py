@@ -25,6 +25,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from usagetap.pricing.bundled import sellers
 from usagetap.pricing.rates import UNIT, Rates
 
 #: the kinds whose unit is a token: `per` speaks of these only
@@ -90,7 +91,7 @@ def read_prices(path: str | Path) -> PriceFile:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PriceFileError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise PriceFileError(f"{path}: not YAML: {error}") from error
+        raise PriceFileError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
     digest = hashlib.sha256(content).hexdigest()[:8]
     return PriceFile(tuple(_entries(document, path, digest)))
 
@@ -138,9 +139,7 @@ class _Reader:
                 close = difflib.get_close_matches(str(key), WORDS, n=1)
                 hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(WORDS)}"
                 raise self.fail(key, f"unknown key `{key}`; {hint}")
-        like = self.raw.get("like")
-        if like is not None and not isinstance(like, str):
-            raise self.fail("like", "`like` must name a provider of the bundled table, such as `openai`")
+        like = self._like()
         rates = self._rates(str(self.raw.get("currency", currency)))
         if (like is None) == (not rates.rate):
             raise PriceFileError(
@@ -159,6 +158,17 @@ class _Reader:
     def fail(self, key: object, message: str) -> PriceFileError:
         place = f"{self.path}:{_line(self.raw, key)}:{self.where.rpartition(':')[2]}"
         return PriceFileError(f"{place}: {message}")
+
+    def _like(self) -> str | None:
+        like = self.raw.get("like")
+        if like is None:
+            return None
+        known = sellers()
+        if not isinstance(like, str) or (known and like not in known):
+            close = difflib.get_close_matches(str(like), known, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else "write `openai`, `anthropic`, `google`, …"
+            raise self.fail("like", f"`like` names `{like}`, which is no provider of the bundled table; {hint}")
+        return like
 
     def _globs(self, key: str) -> tuple[str, ...]:
         value = self.raw.get(key)

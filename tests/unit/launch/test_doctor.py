@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
+from tests.postgres import running_postgres
 
 from usagetap.launch import doctor as module
 from usagetap.launch.bundle import make_ca, system_roots
@@ -16,6 +17,7 @@ from usagetap.launch.doctor import (
     check_optional,
     check_package,
     check_port,
+    check_settings,
     check_trust,
     check_variables,
     doctor,
@@ -95,10 +97,76 @@ def test_a_database_that_cannot(tmp_path, monkeypatch):
     assert check_database("/no/such/folder/usage.db").verdict == "failed"
 
 
-def test_a_server_is_not_tried_and_its_password_not_shown():
-    found = check_database("postgresql://me:secret@db/usage")
+@pytest.fixture(scope="module")
+def postgres():
+    with running_postgres() as server:
+        yield server
+
+
+def test_a_server_that_lets_us_write(postgres):
+    url = postgres.empty()
+    found = check_database(url.replace("tester@", "tester:secret@"))
     assert found.verdict == "ok"
-    assert "secret" not in found.seen
+    assert "secret" not in str(found)
+    assert "answers" in found.seen
+
+
+def test_a_server_where_this_user_may_not_write(postgres):
+    import psycopg
+
+    url = postgres.empty()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+    found = check_database(url.replace("tester@", "reader@"))
+    assert (found.verdict, "may not write" in found.seen) == ("failed", True)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE usage (id int)")
+        connection.execute("GRANT SELECT ON usage TO reader")
+    assert check_database(url.replace("tester@", "reader@")).verdict == "failed"
+    assert check_database(url).verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cr3t@127.0.0.1:1/usage",
+        "postgresql://me:s3cr3t@127.0.0.1:port/usage",
+        "postgresql://me:s3cr3t@no-such-host.invalid/usage",
+        "postgresql://me:s3cr3t%21@127.0.0.1:1/usage?nonsense=1",
+        "postgres://127.0.0.1:1/usage?user=me&password=s3cr3t",
+    ],
+)
+def test_a_server_that_does_not_answer_gets_one_sentence_without_its_password(url):
+    pytest.importorskip("psycopg")
+    found = check_database(url)
+    assert found.verdict == "failed"
+    assert "s3cr3t" not in str(found)
+    assert "\n" not in found.seen
+
+
+def test_a_url_of_something_else():
+    assert check_database("mysql://me:secret@db/usage").seen.startswith("mysql://me:***@db/usage is no path")
+    assert check_database("sqlite:usage.db").verdict == "failed"
+
+
+def test_options_in_config_yaml_are_read_and_the_price_file_with_them(tmp_path):
+    config, prices = tmp_path / "config.yaml", tmp_path / "prices.yaml"
+    assert check_settings(tmp_path).verdict == "ok"
+    prices.write_text("- model: x\n  lke: openai\n")
+    config.write_text(f"usage_prices: {prices}\nusage_estimate: false\n")
+    found = check_settings(tmp_path)
+    assert found.verdict == "failed"
+    assert found.seen == f"{prices}:2: entry 1: unknown key `lke`; did you mean `like`?"
+    prices.write_text("- model: x\n  input: 1\n")
+    assert check_settings(tmp_path).seen == f"usage_estimate, usage_prices in config.yaml; prices of {prices} are good"
+    config.write_text("usage_inclde: force\n")
+    assert check_settings(tmp_path).seen == "there is no option usage_inclde; did you mean usage_include?"
+
+
+def test_a_price_file_may_be_named(tmp_path):
+    assert check_settings(tmp_path, str(tmp_path / "none.yaml")).verdict == "failed"
+    (tmp_path / "prices.yaml").write_text("- like: openia\n")
+    assert "did you mean `openai`?" in check_settings(tmp_path, str(tmp_path / "prices.yaml")).seen
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("ok", 0), ("warning", 0), ("failed", 1)])

@@ -65,6 +65,8 @@ def test_a_password_is_not_logged() -> None:
         ({"usage_tag_header": "a: b"}, "usage_tag_header is 'a: b', which is no header name"),
         ({"usage_hosts": ["http://a"]}, "usage_hosts has the entry 'http://a'"),
         ({"usage_no_inject": ["a:b"]}, "usage_no_inject has the entry 'a:b'"),
+        ({"usage_db": "mysql://me:secret@db/x"}, "usage_db begins mysql://, but must be a path, sqlite:///… or postg"),
+        ({"usage_db": "sqlite:x.db"}, "usage_db: 'sqlite:x.db' names no database file"),
         ({"usage_prices": "/nowhere"}, "usage_prices names '/nowhere', but there is no such file"),
     ],
 )

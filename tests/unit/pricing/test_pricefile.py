@@ -80,6 +80,13 @@ def test_the_files_currency_is_every_entrys_that_names_none(tmp_path):
         ("- valid_from: soon\n  input: 1\n", ":1: entry 1: `valid_from` is not a date: `soon`; write 2026-01-31"),
         ("- model: a\n", ":1: entry 1: give rates (`input: …`, `output: …`) or `like: PROVIDER`, one of the two"),
         ("- like: openai\n  input: 1\n", "or `like: PROVIDER`, one of the two"),
+        ("- model: a\n  lke: openai\n", ":2: entry 1: unknown key `lke`; did you mean `like`?"),
+        ("- like: openia\n", ":1: entry 1: `like` names `openia`, which is no provider of the bundled table; did you"),
+        ("- provider: x\n  like: gpt-4o\n", ":2: entry 1: `like` names `gpt-4o`, which is no provider of the bundled"),
+        ("- like: [openai]\n", ":1: entry 1: `like` names"),
+        ("- model: a\n  input: 1\n  input: 2\n", ":3: not YAML: found duplicate key"),
+        ("- model: *x\n  input: 1\n", ":1: not YAML: found undefined alias"),
+        ("- model: a\n\tinput: 1\n", "not YAML: "),
         ("- model: 3\n  input: 1\n", ":1: entry 1: `model` must be a name or glob"),
         ("- just text\n", ":1: entry 1 is not a mapping; write `- model: …` with rates below it"),
         ("prices:\n  model: a\n", ": no list of prices; write `prices:`"),
@@ -96,6 +103,29 @@ def test_a_bad_file_gets_one_line_that_names_the_place_and_the_remedy(tmp_path, 
     assert message in said
     assert str(tmp_path / "prices.yaml") in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("like", ["openai", "google", "gcp.gemini", "aws", "aws.bedrock", "mistral_ai"])
+def test_like_takes_the_tables_words_and_ours(tmp_path, like):
+    assert read(tmp_path, f"- {{provider: gateway.example, like: {like}}}\n").entries[0].like == like
+
+
+def test_without_the_table_like_cannot_be_checked_and_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("usagetap.pricing.pricefile.sellers", list)
+    assert read(tmp_path, "- like: anybody\n").entries[0].like == "anybody"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"- model: \x07\n", b"!!python/object:os.system x\n"])
+def test_bytes_that_are_no_text_get_one_line_too(tmp_path, content):
+    (tmp_path / "prices.yaml").write_bytes(content)
+    with pytest.raises(PriceFileError) as caught:
+        read_prices(tmp_path / "prices.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_price_file(tmp_path):
+    with pytest.raises(PriceFileError, match="cannot read the price file: Is a directory"):
+        read_prices(tmp_path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
