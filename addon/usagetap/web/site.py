@@ -27,7 +27,7 @@ from .ask import FILTERS, GROUPS, RANGES, STATUSES, Ask, AskError, parse
 from .board import PAGE, Board
 
 ROOT = "/usage"
-PATIENCE = 0.15
+PATIENCE = 0.25
 """Seconds that a page waits for the database; then it says so and asks again."""
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -230,7 +230,8 @@ class Site:
         return self._message(400, "That address is not one of ours", str(error))
 
     def _unreadable(self, error: Exception) -> Answer:
-        return self._message(503, "The database cannot be read", f"{what_failed(error).rstrip('.')}.")
+        sentence = f"{what_failed(error).rstrip('.')}."
+        return self._message(503, "The database cannot be read", sentence[:1].upper() + sentence[1:])
 
     def _stopping(self) -> Answer:
         return self._message(503, "The proxy is stopping", "Load the page again once it is back.")

@@ -5,7 +5,7 @@ Values of the table are foreign text: `clean` takes control characters out, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,16 +31,22 @@ def plural(count: int, word: str, words: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
-def costs(amounts: dict[str, Decimal], mark: str = "", nothing: str = "–", digits: int | None = None) -> str:
-    """Sums of money, dollars first: `$12.34 + 12 sats`; all with as many digits behind the point, if they are given."""
+def costs(
+    amounts: dict[str, Decimal], mark: str = "", nothing: str = "–", digits: Mapping[str, int] | None = None
+) -> str:
+    """Sums of money, dollars first: `$12.34 + 12 sats`; with so many digits behind the point, if they are given."""
     ordered = sorted(amounts.items(), key=lambda item: (item[0] != "USD", item[0]))
-    shown = (money(amount, currency, digits=digits) for currency, amount in ordered)
+    shown = (money(amount, currency, digits=(digits or {}).get(currency)) for currency, amount in ordered)
     return " + ".join(text if text.startswith("<") else mark + text for text in shown) or nothing
 
 
-def digits_of(lines: Iterable[Totals]) -> int:
-    """How many digits behind the point say something in the columns of these sums."""
-    return digits_for(amount for line in lines for sums in (line.cost, line.estimated_cost) for amount in sums.values())
+def digits_of(lines: Iterable[Totals]) -> dict[str, int]:
+    """By currency, how many digits behind the point say something in the columns of these sums."""
+    amounts: dict[str, list[Decimal]] = {}
+    for line in lines:
+        for currency, amount in (*line.cost.items(), *line.estimated_cost.items()):
+            amounts.setdefault(currency, []).append(amount)
+    return {currency: digits_for(found) for currency, found in amounts.items()}
 
 
 def share(part: int, whole: int) -> float | None:

@@ -21,6 +21,11 @@ def test_costs_are_never_added_over_currencies() -> None:
     assert view.costs({}) == "–"
 
 
+def test_each_currency_has_digits_of_its_own() -> None:
+    line = Totals(cost={"sats": Decimal(12), "USD": Decimal("0.0012")})
+    assert view.costs(line.cost, digits=view.digits_of([line])) == "$0.001200 + 12.00 sats"
+
+
 def test_a_card_says_unpriced_rather_than_zero() -> None:
     nothing, failed, unpriced = Totals(), Totals(requests=2, errors=2), Totals(requests=2, unpriced=2)
     assert view.card(Glance("Today", nothing, []), Spread()).cost == "$0.00"

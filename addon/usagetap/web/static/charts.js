@@ -3,7 +3,7 @@
 (() => {
   if (typeof Plotly === "undefined") return;
   const QUIET = { displayModeBar: false, responsive: true };
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const dark = matchMedia("screen and (prefers-color-scheme: dark)"); // paper is light
   let drawn = "";
 
   const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -49,7 +49,7 @@
     if (step) {
       const first = Date.parse(`${data.periods[0].slice(0, 16)}Z`);
       cost.xaxis.range = [first - step / 2, first + (data.room - 0.5) * step];
-      if (data.room < 10) cost.xaxis.dtick = step;
+      if (data.room * 56 <= document.getElementById("chart-tokens").clientWidth - 60) cost.xaxis.dtick = step;
     }
     cost.xaxis.type = data.unit === "month" ? "category" : "date";
     if (data.unit === "hour") cost.xaxis.tickformat = "%H:%M";
@@ -74,10 +74,11 @@
   /** Round values over the range of the boxes, as many as there is room for; `timed` ones with their unit. */
   function steps(spreads, timed, room) {
     const ends = spreads.flatMap((each) => [each.at[0], each.at[4]]).filter((value) => value > 0);
-    const low = Math.min(...ends) / 1.5;
-    const high = Math.max(...ends) * 1.5;
+    let low = Math.min(...ends) / 1.5;
+    let high = Math.max(...ends) * 1.5;
     const powers = Array.from({ length: 12 }, (_, number) => number - 4);
     const within = (digits) => powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter((value) => value >= low && value <= high);
+    while (ends.length && within([1, 2, 5]).length < 2) [low, high] = [low / 1.5, high * 1.5];
     const tickvals = [[1, 2, 5], [1, 3], [1]].map(within).find((values) => values.length <= room) || within([1]).filter((_, at) => at % 2 === 0);
     const ticktext = tickvals.map((value) => (timed ? duration(value) : value.toLocaleString("en")));
     return { tickvals, ticktext, tickangle: 0, range: [Math.log10(low), Math.log10(high)] };
