@@ -57,9 +57,9 @@ class Tap:
             settings = options.read(ctx.options)
             recording.open_for(settings)
         except exceptions.OptionsError as error:
-            if self._watching is not None:
+            if self._watching is not None or ctx.master.addons.get("errorcheck") is None:
                 raise  # the option keeps its value
-            log.error("usage: %s", error)  # mitmproxy ends by that; raised, a traceback would be printed before it
+            log.error("usage: %s", error)  # errorcheck ends the start; raised, a traceback would be printed before it
         else:
             self._estimates = settings.estimate and estimates.available()
 
