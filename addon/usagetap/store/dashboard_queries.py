@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,7 @@ from .aggregate import Filters, where
 from .periods import EARLIEST, LATEST, Period, utc_text
 from .queries import StoredRow
 from .schema import COLUMNS, MODEL
-from .summary import SPREAD_LEVELS, cover, note_parts
+from .summary import CLOSED, SPREAD_LEVELS, cover, dimension_of, has_sums, note_parts
 
 Measure = Literal["time_to_first_chunk", "tokens_per_second"]
 
@@ -115,9 +115,9 @@ def _spread(counts: Mapping[int, int]) -> Spread:
 
 def _counted(
     db: Database, measure: Measure, ages: Sequence[Period], filters: Filters
-) -> dict[tuple[int, str | None], dict[int, int]]:
+) -> Mapping[tuple[int, str | None], Mapping[int, int]]:
     """By age (whose name is its place) and model: how many responses in each bucket."""
-    found: dict[tuple[int, str | None], dict[int, int]] = {}
+    found: dict[tuple[int, str | None], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     with db.atomic():  # one snapshot: what is closed may be opened again between two queries
         summed = filters.keys() <= _SPREAD_COLUMNS.keys()
         taken, rest = cover(db, ages, SPREAD_LEVELS) if summed else ([], ages)
@@ -126,9 +126,9 @@ def _counted(
             clause, values = where(filters, "measure = ?", columns=_SPREAD_COLUMNS)
             sql = f"SELECT period, model, counts FROM temp.part CROSS JOIN usage_spreads USING (closed){clause}"
             for age, model, counts in db.execute_sql(sql, (measure, *values)):
-                mine = found.setdefault((age, model), {})
+                mine = found[age, model]
                 for bucket, count in orjson.loads(counts).items():
-                    mine[int(bucket)] = mine.get(int(bucket), 0) + count
+                    mine[int(bucket)] += count
         for stretch in rest:
             known = ("started_at >= ?", "started_at < ?", "status = 'ok'", KNOWN[measure])
             clause, values = where(filters, *known)
@@ -136,8 +136,7 @@ def _counted(
             for model, bucket, count in db.execute_sql(
                 sql.replace("?", db.param), (stretch.first, stretch.end, *values)
             ):
-                mine = found.setdefault((int(stretch.name or 0), model), {})
-                mine[bucket] = mine.get(bucket, 0) + count
+                found[int(stretch.name or 0), model][bucket] += count
     return found
 
 
@@ -168,6 +167,13 @@ def version(db: Database) -> int | str:
     sql = "PRAGMA data_version" if isinstance(db, SqliteDatabase) else "SELECT CAST(pg_current_snapshot() AS TEXT)"
     found: int | str = db.execute_sql(sql).fetchone()[0]
     return found
+
+
+def is_summed(db: Database, by: str, filters: Filters) -> bool:
+    """Whether sums by model and by `by` are ready for most of what they are of, so that they take no time to add up."""
+    ready = f"SELECT 1 FROM usage_closed WHERE level = 'day' AND state = {CLOSED} LIMIT 1"
+    known = all(dimension_of((name, *filters)) for name in ("model", by))
+    return known and has_sums(db) and db.execute_sql(ready).fetchone() is not None
 
 
 def last_id(db: Database) -> int:

@@ -90,7 +90,7 @@ def cover(
     The closed is told as pairs of a period's place in `wanted` and an `id` in `usage_closed`; the rest as periods of
     the same names. Where nothing is ever summed (PostgreSQL, a file of an earlier version), everything is rest.
     """
-    if not isinstance(db, SqliteDatabase) or not wanted or not _has_sums(db):
+    if not wanted or not has_sums(db):
         return [], list(wanted)
     taken: list[tuple[int, int]] = []
     gaps = [(number, period.first, period.end) for number, period in enumerate(wanted)]
@@ -129,5 +129,7 @@ def _closed(db: Database, level: str, first: str, end: str) -> list[tuple[str, s
     return list(db.execute_sql(sql, (level, first, end)).fetchall())
 
 
-def _has_sums(db: Database) -> bool:
-    return db.execute_sql("SELECT 1 FROM sqlite_master WHERE name = 'usage_closed'").fetchone() is not None
+def has_sums(db: Database) -> bool:
+    """Whether the database has tables for sums, with or without anything in them."""
+    tables = "SELECT 1 FROM sqlite_master WHERE name = 'usage_closed'"
+    return isinstance(db, SqliteDatabase) and db.execute_sql(tables).fetchone() is not None
