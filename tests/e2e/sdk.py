@@ -52,7 +52,8 @@ class House:
 @contextmanager
 def house(folder: Path) -> Iterator[House]:
     """All of it, up and running."""
-    with running_upstream() as plain, running_upstream(tls=True) as secure:
+    captures = [ROOT / "captures"]
+    with running_upstream(replay=captures) as plain, running_upstream(tls=True, replay=captures) as secure:
         modes = ("regular", f"reverse:{plain.url}")
 
         def proxy(name: str, *scripts: Path, **options: str) -> Any:
