@@ -119,9 +119,12 @@ CALLS = [
     ("openai", "completions.create", {"model": "davinci", "prompt": "?"} | STREAM, "slice=-1;encoding=gzip", True),
     ("openai", "responses.create", RESPONSE, "", False),
     ("openai", "responses.create", RESPONSE | STREAM, "reasoning=2;encoding=gzip", False),
+    ("openai", "responses.parse", RESPONSE, "encoding=br", False),
+    ("openai", "responses.stream", RESPONSE, "slice=-1", False),
     ("anthropic", "messages.create", MESSAGE, "encoding=br", False),
     ("anthropic", "messages.create", MESSAGE | STREAM, "cached=4;tools=1", False),
     ("anthropic", "messages.stream", MESSAGE, "slice=-1", False),
+    ("anthropic", "beta.messages.stream", MESSAGE, "cached=4;encoding=gzip", False),
 ]
 
 
