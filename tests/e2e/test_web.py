@@ -292,6 +292,28 @@ def test_new_responses_come_by_themselves(page: Any, mitmweb: Mitmweb):
     assert page.get_by_role("button", name="Live").get_attribute("aria-pressed") == "false"
 
 
+def test_what_is_looked_at_stays_where_it_is(page: Any, mitmweb: Mitmweb):
+    page.goto(f"{mitmweb.web}/usage")
+    page.locator("#chart-rates .boxes").first.wait_for(state="attached")
+    when = page.locator("[data-row] .when").first
+    name = when.get_attribute("id")
+    when.focus()
+    place = "name => document.getElementById(name).getBoundingClientRect().top"
+    before = page.evaluate(place, name)
+    post(mitmweb, "above", "/v1/chat/completions", "chunks=3", {"model": "gpt-5-mini"})
+    page.locator("[data-row]", has_text="above").first.wait_for(state="attached", timeout=15_000)
+    page.wait_for_function(f"Math.abs(({place})({name!r}) - {before}) < 2")
+    assert page.evaluate("document.activeElement.id") == name
+
+
+def test_the_csv_has_every_row(page: Any, mitmweb: Mitmweb):
+    page.goto(f"{mitmweb.web}/usage?range=all")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "usage.csv"
+    assert download.value.path().read_text().count("\n") == len(mitmweb.rows()) + 1
+
+
 def test_hostile_names_stay_text(page: Any, mitmweb: Mitmweb):
     page.goto(f"{mitmweb.web}/usage")
     page.get_by_text("<img src=x onerror=alert(1)>").first.wait_for()
@@ -334,6 +356,17 @@ def test_the_magic_host_answers_through_the_proxy(mitmweb: Mitmweb):
         opener.open(urllib.request.Request("http://usage.it/usage", b"x"), timeout=10)
     with refused.value as answer:
         assert answer.code == 405
+
+
+def test_the_page_at_its_magic_name_works_in_a_browser(browser: Any, mitmweb: Mitmweb):
+    context = browser.new_context(proxy={"server": f"http://127.0.0.1:{mitmweb.ports[1]}"})
+    page = context.new_page()
+    heard = Heard(page)
+    page.goto("http://usage.it/")
+    page.locator("#chart-tokens .bars").first.wait_for(state="attached")
+    assert page.url == "http://usage.it/usage"
+    assert heard.complaints == []
+    context.close()
 
 
 @pytest.fixture

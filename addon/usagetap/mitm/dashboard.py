@@ -149,8 +149,12 @@ async def whole(answer: Answer) -> Answer:
 
 
 def to_response(answer: Answer) -> http.Response:
-    """The answer as mitmproxy sends it."""
-    return http.Response.make(answer.status, answer.body, SECURITY | answer.headers)
+    """The answer as mitmproxy sends it.
+
+    Without the opener policy: browsers heed it on https and localhost only, and complain about it elsewhere.
+    """
+    headers = {name: value for name, value in SECURITY.items() if name != "Cross-Origin-Opener-Policy"}
+    return http.Response.make(answer.status, answer.body, headers | answer.headers)
 
 
 @lru_cache(256)
