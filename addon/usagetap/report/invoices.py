@@ -71,6 +71,8 @@ class Invoice:
     sums: dict[tuple[str, str], Sums] = field(default_factory=dict)
     partial: bool = False
     """It says itself that more pages follow."""
+    note: str = ""
+    """What such a file leaves out, as its provider says."""
 
     @property
     def days(self) -> list[str]:
@@ -141,7 +143,11 @@ def _sum(path: Path, lines: Sequence[Line], partial: bool) -> Invoice:
             f"{path} is no usage export that is known here: give OpenAI's usage or costs (JSON or CSV), Anthropic's "
             "usage or cost report (JSON or CSV), or OpenRouter's activity (CSV or JSON)"
         )
-    invoice = Invoice(provider, partial=partial)
+    # https://platform.claude.com/docs/en/manage-claude/usage-cost-api
+    tier = provider == "anthropic" and "amount_value" in names
+    invoice = Invoice(
+        provider, partial=partial, note="Anthropic's cost report leaves out Priority Tier." if tier else ""
+    )
     for number, line in enumerate(lines, 2):
         day = _day(_first(line, _DAY))
         if day is None:
@@ -174,8 +180,17 @@ def _sums(line: Line, provider: str) -> Sums:
         requests=1 if requests is None and provider == "openrouter" and "generation_id" in line else requests,
         input_tokens=sum(told) if told else whole,
         output_tokens=_count(_first(line, _OUTPUT)),
-        cost=_number(_first(line, _COST)),
+        cost=_cost(line),
     )
+
+
+def _cost(line: Line) -> Decimal | None:
+    """What was spent. OpenRouter tells apart what the user's own provider key paid (`byok_usage_inference`).
+
+    https://openrouter.ai/docs/client-sdks/python/components/activityitem
+    """
+    cost, own_key = _number(_first(line, _COST)), _number(line.get("byok_usage_inference"))
+    return cost if cost is None or own_key is None else cost + own_key
 
 
 def _first(line: Line, names: Sequence[str]) -> Any:

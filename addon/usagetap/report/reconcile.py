@@ -91,7 +91,8 @@ def render(invoice: Invoice, pairs: list[Pair], width: int, *, colour: bool) -> 
         rank = len(told) - 1 - index
         columns += [Column(_HEADINGS[name], rank=rank), Column("ours", rank=rank, style="yellow")]
     table = Table(columns)
-    table.rows = [[pair.day, pair.model or "all", *_cells(pair.theirs, pair.ours, told)] for pair in pairs]
+    nameless = "all" if all(not pair.model for pair in pairs) else "no model named"
+    table.rows = [[pair.day, pair.model or nameless, *_cells(pair.theirs, pair.ours, told)] for pair in pairs]
     theirs, ours = _total(pair.theirs for pair in pairs), _total(pair.ours for pair in pairs)
     if len(pairs) > 1:
         table.totals = ["total", "", *_cells(theirs, ours, told)]
@@ -144,6 +145,8 @@ def _verdict(invoice: Invoice, pairs: list[Pair], theirs: Sums, ours: Sums) -> l
         lines.append("Both say the same.")
     if theirs.cost and ours.cost is not None:
         lines.append(f"We saw {ours.cost / theirs.cost:.1%} of the {_dollars(theirs.cost)} that was billed.")
+    if invoice.note:
+        lines.append(invoice.note)
     if invoice.partial:
         lines.append("The file is one page of several (`has_more`): fetch the rest for a whole comparison.")
     return lines

@@ -122,6 +122,7 @@ def test_anthropics_admin_api_counts_in_cents(tmp_path):
         tmp_path, page({"currency": "USD", "amount": "123.45", "model": "claude-opus-5", "token_type": "output"})
     )
     assert (cost.provider, cost.sums) == ("anthropic", {("2026-08-04", "claude-opus-5"): Sums(cost=Decimal("1.2345"))})
+    assert "Priority Tier" in cost.note
     usage = read(
         tmp_path,
         page(
@@ -163,7 +164,58 @@ def test_openrouters_activity(tmp_path):
             ]
         },
     )
-    assert api.sums == {("2025-08-24", "gpt-4-1"): Sums(5, 50, 125, Decimal("0.015"))}
+    # what the user's own key paid is spent as well; our rows count both
+    assert api.sums == {("2025-08-24", "gpt-4-1"): Sums(5, 50, 125, Decimal("0.027"))}
+
+
+def test_openrouters_export_as_it_is_in_2026(tmp_path):
+    header = (
+        "generation_id,created_at,cost_total,cost_web_search,cost_cache,cost_file_processing,byok_usage_inference,"
+        "tokens_prompt,tokens_completion,tokens_reasoning,tokens_cached,model_permaslug,provider_name,variant,cancelled,"
+        "streamed,user,finish_reason_raw,finish_reason_normalized,generation_time_ms,time_to_first_token_ms,"
+        "api_key_disabled,api_key_name,app_name\n"
+    )
+    lines = (
+        "gen-1,2026-09-05 16:30:00.000,0.01,0,0,0,0,100,20,8,0,openai/gpt-5-mini-2025-08-07,OpenAI,standard,false,true,"
+        ",stop,stop,900,300,false,work,app\n"
+        "gen-2,2026-09-05 16:31:00.000,0.001,0,0,0,0.02,100,20,8,0,openai/gpt-5-mini-2025-08-07,OpenAI,standard,true,"
+        "true,,,,900,300,false,work,app\n"
+    )
+    assert read(tmp_path, header + lines).sums == {
+        ("2026-09-05", "gpt-5-mini"): Sums(2, 200, 40, Decimal("0.031")),
+    }
+
+
+def test_openais_dashboard_costs_as_they_are_in_2026(tmp_path):
+    header = (
+        "start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,quantity,quantity_unit,line_item,"
+        "user_id,api_key_id,project_id,organization_id,project_name,organization_name,user_email,api_source\n"
+    )
+    lines = (
+        "1790467200,1790553600,2026-09-27T00:00:00+00:00,2026-09-28T00:00:00+00:00,0.5,usd,400000,tokens,"
+        '"gpt-5-mini-2025-08-07, input",,,proj_1,org_1,Default,Us,,\n'
+        "1790467200,1790553600,2026-09-27T00:00:00+00:00,2026-09-28T00:00:00+00:00,0.25,usd,125000,tokens,"
+        '"gpt-5-mini-2025-08-07, output",,,proj_1,org_1,Default,Us,,\n'
+    )
+    invoice = read(tmp_path, header + lines)
+    assert (invoice.provider, invoice.sums) == (
+        "openai",
+        {("2026-09-27", "gpt-5-mini"): Sums(cost=Decimal("0.75"))},
+    )
+
+
+def test_anthropics_console_usage_as_it_is_in_2026(tmp_path):
+    header = (
+        "usage_date_utc,model_version,api_key,workspace,usage_type,context_window,usage_input_tokens_no_cache,"
+        "usage_input_tokens_cache_write_5m,usage_input_tokens_cache_write_1h,usage_input_tokens_cache_read,"
+        "usage_output_tokens,web_search_count,inference_geo,speed\n"
+    )
+    line = "2026-08-05,claude-opus-5,Closer,Default,standard,≤ 200k,10,20,30,40,7,1,global,standard\n"
+    invoice = read(tmp_path, header + line)
+    assert (invoice.provider, invoice.sums) == (
+        "anthropic",
+        {("2026-08-05", "claude-opus-5"): Sums(None, 100, 7, None)},
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,16 @@ def test_a_file_that_is_none_gets_one_line(run, tmp_path):
     path = tmp_path / "letter.txt"
     path.write_text("dear sir")
     assert "is no usage export that is known here" in run("reconcile", str(path), code=1)
+
+
+def test_what_names_no_model_is_not_all_where_others_do(run, tmp_path):
+    path = tmp_path / "cost.json"
+    results = [
+        {"currency": "USD", "amount": "3.5", "model": "claude-sonnet-5", "cost_type": "tokens"},
+        {"currency": "USD", "amount": "2", "model": None, "cost_type": "web_search"},
+    ]
+    path.write_text(json.dumps({"data": [{"starting_at": "2026-11-19T00:00:00Z", "results": results}]}))
+    shown = run("reconcile", str(path), width=110)
+    assert "no model named" in shown
+    assert "  all  " not in shown
+    assert "leaves out Priority Tier" in shown
