@@ -13,7 +13,6 @@ from usagetap.dialects.base import Dialect, Json, mapping, observe_error, text
 from usagetap.dialects.gemini import gemini_usage
 from usagetap.model import Observation, Request, Usage
 
-
 LIVE_PATHS = ("BidiGenerateContent", "BidiGenerateContentConstrained")
 """The latter with an ephemeral token: https://ai.google.dev/gemini-api/docs/ephemeral-tokens"""
 

@@ -35,7 +35,7 @@ _OBJECT = re.compile(rb"\s*:\s*\{")
 
 
 class OpenAIChat(Dialect):
-    """`…/chat/completions`."""
+    """`…/chat/completions`; with `messages` also `…/completions`, `…/invocations`, and Writer's `…/v1/chat`."""
 
     name = "openai_chat"
     takes_include_usage = True
