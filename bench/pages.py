@@ -1,9 +1,10 @@
 """Time the dashboard's pages on a database of a million rows, of the year that ends now.
 
-    python -m bench.pages [--rows 1000000] [--db FILE] [--keep]
+    python -m bench.pages [--rows 1000000] [--db FILE] [--keep] [--cold] [--unsummed] [--zone Europe/Berlin]
 
-Each page is asked of a fresh process: how long the first answer takes (it may come without its slowest sums), how long
-until every sum is in it, and how long the whole page takes from then on.
+A proxy sums what is over while it runs; so the database is summed first, but with --unsummed. Each page is asked of a
+fresh process: how long the first answer takes (it may come without its slowest sums), how long until every sum is in
+it, and how long the whole page takes from then on.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from bench import million
 from usagetap.store.queries import open_reader
@@ -27,16 +28,21 @@ QUERIES = (
     "range=today",
     "range=30d",
     "range=30d&by=tag",
+    "range=30d&by=provider",
+    "range=30d&by=client",
     "range=90d",
     "range=1y",
     "range=all",
+    "range=1y&by=tag",
     "range=30d&model=model-7-2025-01-01&status=aborted",
+    "range=7d&tag=project-1",
+    "range=30d&tag=project-1",
 )
 
 
-async def one(path: Path, query: str) -> None:
+async def one(path: Path, query: str, zone: str) -> None:
     """Time one page in this process."""
-    site = Site(Board(lambda: open_reader(path), UTC))
+    site = Site(Board(lambda: open_reader(path), ZoneInfo(zone)))
     started = time.perf_counter()
     answer = await site.answer("", query)
     first = time.perf_counter() - started
@@ -58,18 +64,26 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--db", type=Path)
     parser.add_argument("--keep", action="store_true", help="do not remove the database")
+    parser.add_argument("--cold", action="store_true", help="empty the operating system's caches first (as root)")
+    parser.add_argument("--unsummed", action="store_true", help="as a file is that no proxy has summed yet")
+    parser.add_argument("--zone", default="UTC")
     parser.add_argument("--query", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.query is not None:
-        asyncio.run(one(options.db, options.query))
+        asyncio.run(one(options.db, options.query, options.zone))
         return
     path = options.db or Path(tempfile.mkdtemp(prefix="usagetap-")) / "million.db"
     if not path.exists():
         million.START = time.time() - million.YEAR
         million.build(path, options.rows)
+        if not options.unsummed:
+            million.add_up(path)
     print(f"{'page':59} {'first':>9} {'whole':>10} {'again':>9} {'size':>10}")
     for query in QUERIES:
-        subprocess.run([sys.executable, "-m", "bench.pages", "--db", path, "--query", query], check=True)
+        if options.cold:
+            million.drop_caches()
+        this = [sys.executable, "-m", "bench.pages", "--db", path, "--zone", options.zone, "--query", query]
+        subprocess.run(this, check=True)
     if not options.keep and options.db is None:
         for beside in path.parent.glob(f"{path.name}*"):
             beside.unlink()

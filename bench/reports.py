@@ -1,6 +1,6 @@
 """Time `usagetap report` and its kin as a user does: a fresh process each, on a database of a million rows.
 
-    python bench/reports.py [--db FILE] [--runs 5]
+    python -m bench.reports [--db FILE] [--runs 5] [--cold]
 
 Prints the best and the median of the runs, and the peak memory. Without `--db` the database of `bench/million.py` is
 built first. peewee imports psycopg where it is installed (the extra `postgres`), which costs 0.14 s: `--no-psycopg`
@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from bench import million
 
 ROOT = Path(__file__).resolve().parents[1]
 #: what is run -> the seconds that were asked for (issue 5), if any
@@ -51,17 +53,20 @@ def main() -> None:
     parser.add_argument("--db", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--no-psycopg", action="store_true")
+    parser.add_argument("--cold", action="store_true", help="empty the operating system's caches first (as root)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="usagetap-") as folder:
         path = options.db or Path(folder) / "million.db"
         if options.db is None:
-            sys.path.insert(0, str(Path(__file__).parent))
-            import million
-
             million.build(path, 1_000_000)
+            million.add_up(path)
         print(f"{'command':<52}{'best':>8}{'median':>8}{'asked':>8}")
         for command, asked in CASES.items():
-            times = [run(command, path, psycopg=not options.no_psycopg) for _ in range(options.runs)]
+            times = []
+            for _ in range(options.runs):
+                if options.cold:
+                    million.drop_caches()
+                times.append(run(command, path, psycopg=not options.no_psycopg))
             limit = f"{asked:.1f} s" if asked else ""
             print(f"{command:<52}{min(times):>6.2f} s{statistics.median(times):>6.2f} s{limit:>8}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
