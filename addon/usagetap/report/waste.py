@@ -106,7 +106,7 @@ def _sentences(total: Waste) -> list[str]:
     if spent:
         lines.append(f"{money(lost)} of {money(spent)} ({lost / spent:.1%}) bought nothing that was used.")
     if total.repeated:
-        lines.append("Repeated: the same body to the same host, answered before.")
+        lines.append("Repeated: the same body to the same host, answered before on the same day (UTC).")
     unknown = total.aborted.missing + total.errors.missing + total.aborted.unpriced + total.errors.unpriced
     if unknown:
         lines.append(f"Of {unknown:,} of these nobody knows the cost: the true sum is larger.")

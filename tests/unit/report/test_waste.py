@@ -24,7 +24,7 @@ qwen3:14b           1      0       0          –    0       0     –      0   
 total               9      1    ~490  ~$0.00028    2       –     –      1  2,065,000  $0.63    4%
 
 $0.63 of $0.67 (94.6%) bought nothing that was used.
-Repeated: the same body to the same host, answered before.
+Repeated: the same body to the same host, answered before on the same day (UTC).
 Of 1 of these nobody knows the cost: the true sum is larger.
 """)
 
