@@ -10,7 +10,7 @@ from pathlib import Path
 from tables import table
 
 from usagetap import encoding, reader, rewrite
-from usagetap.mitm import estimates, incoming, quotes, refusals, resolve, retry, streams, tap, websocket
+from usagetap.mitm import dashboard, estimates, incoming, quotes, refusals, resolve, retry, streams, tap, websocket
 from usagetap.store import backing, journal, rows, writer
 from usagetap.turns import base
 
@@ -282,6 +282,11 @@ def _of_rows() -> Rows:
         ("a text in a row", f"{rows.TEXT_LIMIT:,} characters", "so that a bound on rows is one on bytes; cut"),
         ("an error's message", f"{rows.ERROR_LIMIT:,} characters", "cut"),
         ("`usage_raw`", _size(rows.RAW_LIMIT), "real ones have some hundred bytes; beyond, its size is noted"),
+        (
+            "a CSV at `http://usage.it/`",
+            _size(dashboard.HELD),
+            "the proxy has to hold it; beyond, a sentence instead of a part (elsewhere it is written row by row)",
+        ),
     )
 
 
