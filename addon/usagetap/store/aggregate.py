@@ -13,7 +13,7 @@ from peewee import Database, SqliteDatabase
 from .database import execute_many
 from .periods import Period, PeriodName, periods
 from .schema import COUNTS, MISSING, MODEL, PLAIN, TOKENS, UNPRICED, count_where, sum_once
-from .summary import columns_of, cover, dimension_of, note_parts
+from .summary import columns_of, cover, dimension_of, levels_of, note_parts
 
 __all__ = ["COUNTS", "DIMENSIONS", "SUMS", "TOKENS", "Filters", "Totals", "aggregate", "to_decimal", "where"]
 
@@ -165,7 +165,7 @@ def _lines(db: Database, by: Sequence[str], ranges: list[Period], filters: Filte
     On SQLite that is what has been summed already, for all hours that are over; for what is left an index.
     """
     dimension = dimension_of((*by, *filters))
-    taken, rest = cover(db, ranges) if dimension else ([], ranges)
+    taken, rest = cover(db, ranges, levels_of(dimension)) if dimension else ([], ranges)
     if dimension and taken:
         note_parts(db, taken)
         sums = f"usage_sums AS sums ON dimension = '{dimension}' AND sums.closed = slice.closed"

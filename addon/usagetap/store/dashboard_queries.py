@@ -16,7 +16,7 @@ from .aggregate import Filters, where
 from .periods import EARLIEST, LATEST, Period, utc_text
 from .queries import StoredRow
 from .schema import COLUMNS, MODEL
-from .summary import CLOSED, SPREAD_LEVELS, cover, dimension_of, has_sums, note_parts
+from .summary import CLOSED, LONG_LEVELS, cover, dimension_of, has_sums, note_parts
 
 Measure = Literal["time_to_first_chunk", "tokens_per_second"]
 
@@ -120,7 +120,7 @@ def _counted(
     found: dict[tuple[int, str | None], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     with db.atomic():  # one snapshot: what is closed may be opened again between two queries
         summed = filters.keys() <= _SPREAD_COLUMNS.keys()
-        taken, rest = cover(db, ages, SPREAD_LEVELS) if summed else ([], ages)
+        taken, rest = cover(db, ages, LONG_LEVELS) if summed else ([], ages)
         if taken:
             note_parts(db, taken)
             clause, values = where(filters, "measure = ?", columns=_SPREAD_COLUMNS)
@@ -172,7 +172,7 @@ def version(db: Database) -> int | str:
 def is_summed(db: Database, by: str, filters: Filters) -> bool:
     """Whether sums by model and by `by` are ready for most of what they are of, so that they take no time to add up."""
     ready = f"SELECT 1 FROM usage_closed WHERE level = 'day' AND state = {CLOSED} LIMIT 1"
-    known = all(dimension_of((name, *filters)) for name in ("model", by))
+    known = filters.keys() <= _SPREAD_COLUMNS.keys() and dimension_of((by, *filters)) is not None
     return known and has_sums(db) and db.execute_sql(ready).fetchone() is not None
 
 

@@ -14,7 +14,7 @@ from peewee import Database
 from .aggregate import DIMENSIONS, Filters, where
 from .periods import EARLIEST, LATEST, Period, utc_text
 from .schema import MODEL
-from .summary import columns_of, cover, dimension_of, note_parts
+from .summary import columns_of, cover, dimension_of, levels_of, note_parts
 
 #: of rows that may be repeats; `started_at` may be anything in other programs' rows, so days are compared as text
 CANDIDATE = "request_fingerprint IS NOT NULL AND status = 'ok' AND duplicate_of IS NULL"
@@ -38,7 +38,7 @@ def repeats(
     """Model, currency, count, tokens and cost, each model and currency as often as it comes."""
     whole = Period(None, utc_text(since) if since else EARLIEST, utc_text(until) if until else LATEST)
     dimension = dimension_of(("model", *filters))
-    taken, rest = cover(db, [whole]) if dimension else ([], [whole])
+    taken, rest = cover(db, [whole], levels_of(dimension)) if dimension else ([], [whole])
     if dimension and taken:
         note_parts(db, taken)
         clause, values = where(filters, f"dimension = '{dimension}'", "repeated > 0", columns=columns_of(dimension))

@@ -21,10 +21,12 @@ from .schema import COUNTS, MODEL, TOKENS
 SUMMED: dict[str, str] = {"model": MODEL, "provider": "provider", "tag": "tag", "client": "client_address"}
 #: the dimension with the fewest values: for sums over everything
 FEWEST = "provider"
+#: and these two together: who spent it on what
+PAIR, PAIRED = "model,tag", ("model", "tag")
 #: the longest first
 LEVELS = ("month", "day", "quarter", "hour")
-#: how speeds are spread is kept for these only: within a day there are hardly more rows than buckets
-SPREAD_LEVELS = ("month", "day")
+#: of the pair, and of how speeds are spread: within a day there are hardly more rows than combinations
+LONG_LEVELS = ("month", "day")
 
 REPEATS = ("repeated", "repeated_tokens", "repeated_cost")
 _AMOUNTS = ("cost", "estimated_cost", "repeated_cost")
@@ -41,7 +43,7 @@ TABLES: tuple[str, ...] = (
     f"CREATE INDEX usage_closed_last ON usage_closed (last) WHERE state < {REOPENED}",
     f"CREATE INDEX usage_closed_reopened ON usage_closed (id) WHERE state = {REOPENED}",
     "CREATE TABLE usage_sums (dimension TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
-    " value TEXT, status TEXT, currency TEXT, "
+    " value TEXT, other TEXT, status TEXT, currency TEXT, "
     + ", ".join(f"{name} {'REAL' if name in _AMOUNTS else 'INTEGER'}" for name in CELL)
     + ", PRIMARY KEY (dimension, closed, line)) WITHOUT ROWID",
     "CREATE TABLE usage_spreads (measure TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
@@ -72,14 +74,21 @@ TRIGGERS: tuple[str, ...] = (_trigger("INSERT", "NEW"), _trigger("UPDATE", "OLD"
 def dimension_of(names: Iterable[str]) -> str | None:
     """The dimension whose sums answer a question about these (grouped by or filtered on), if one does."""
     left = {*names} - {"status"}
-    if not left:
-        return FEWEST
-    return left.pop() if len(left) == 1 and left <= SUMMED.keys() else None
+    if len(left) <= 1:
+        dimension = left.pop() if left else FEWEST
+        return dimension if dimension in SUMMED else None
+    return PAIR if left == {*PAIRED} else None
+
+
+def levels_of(dimension: str) -> tuple[str, ...]:
+    """The levels at which there are sums of that dimension."""
+    return LONG_LEVELS if dimension == PAIR else LEVELS
 
 
 def columns_of(dimension: str) -> Mapping[str, str]:
     """What can be grouped by and filtered on in `usage_sums` for that dimension, each as an SQL expression."""
-    return {dimension: "value", "status": "status"}
+    names = PAIRED if dimension == PAIR else (dimension,)
+    return {**dict(zip(names, ("value", "other"), strict=False)), "status": "status"}
 
 
 def cover(

@@ -26,7 +26,7 @@ from .place import is_postgres, sqlite_path
 from .repeats import PLACE
 from .repeats import SUMS as REPEAT_SUMS
 from .schema import MODEL, TOKENS
-from .summary import CELL, CLAIMED, CLOSED, REOPENED, SUMMED, cover, note_parts
+from .summary import CELL, CLAIMED, CLOSED, PAIR, PAIRED, REOPENED, SUMMED, cover, note_parts
 
 #: seconds until the first round, and from each to the next
 FIRST, ROUND = 15.0, 60.0
@@ -36,7 +36,7 @@ GRACE = 600.0
 _SHARE = 3.0
 #: seconds that a stop waits for the thread
 _PARTING = 1.0
-_COLUMNS = ("dimension", "closed", "line", "value", "status", "currency", *CELL)
+_COLUMNS = ("dimension", "closed", "line", "value", "other", "status", "currency", *CELL)
 _MOST_FORGOTTEN = 10
 
 _CLAIM = f"INSERT OR REPLACE INTO usage_closed (level, first, last, state) VALUES (?, ?, ?, {CLAIMED})"
@@ -54,16 +54,19 @@ _SEE = (
 _SPREADS = (
     "INSERT INTO temp.spreads SELECT '{measure}', ROW_NUMBER() OVER (), model, JSON_GROUP_OBJECT(bucket, count) FROM"
     f" (SELECT {MODEL} AS model, {{bucket}} AS bucket, COUNT(*) AS count FROM temp.seen"
-    " WHERE started_at >= ? AND started_at < ? AND status = 'ok' AND {known} GROUP BY 1, 2) GROUP BY model"
+    " WHERE {within} AND status = 'ok' AND {known} GROUP BY 1, 2) GROUP BY model"
 )
-_KINDS: dict[str, tuple[str, Iterable[str]]] = {"sums": ("dimension", SUMMED), "spreads": ("measure", KNOWN)}
+_DIMENSIONS = (*SUMMED, PAIR)
+_KINDS: dict[str, tuple[str, Iterable[str]]] = {"sums": ("dimension", _DIMENSIONS), "spreads": ("measure", KNOWN)}
 _SUMS_OF_SUMS = (
-    f"SELECT dimension, ?, ROW_NUMBER() OVER (), value, status, currency, {', '.join(f'SUM({name})' for name in CELL)}"
-    " FROM temp.part CROSS JOIN usage_sums USING (closed)"
-    f" WHERE dimension IN ({', '.join(map(repr, SUMMED))}) GROUP BY dimension, value, status, currency"
+    "usage_sums SELECT dimension, ?, ROW_NUMBER() OVER (), value, other, status, currency,"
+    f" {', '.join(f'SUM({name})' for name in CELL)} FROM temp.part CROSS JOIN usage_sums USING (closed)"
+    f" WHERE dimension IN ({', '.join(map(repr, _DIMENSIONS))}) GROUP BY dimension, value, other, status, currency"
 )
+_SUMS_OF_ROWS = "usage_sums SELECT * FROM temp.sums WHERE closed = ?"
+_SPREADS_OF_ROWS = "usage_spreads SELECT measure, ?, line, model, counts FROM temp.spreads"
 _SPREADS_OF_SPREADS = (
-    "SELECT measure, ?, ROW_NUMBER() OVER (), model, JSON_GROUP_OBJECT(bucket, count) FROM"
+    "usage_spreads SELECT measure, ?, ROW_NUMBER() OVER (), model, JSON_GROUP_OBJECT(bucket, count) FROM"
     " (SELECT measure, model, key AS bucket, SUM(value) AS count FROM temp.part CROSS JOIN usage_spreads USING (closed)"
     f" CROSS JOIN JSON_EACH(counts) WHERE measure IN ({', '.join(map(repr, KNOWN))}) GROUP BY measure, model, key)"
     " GROUP BY measure, model"
@@ -174,10 +177,10 @@ def _sum_day(db: Database, day: date, until: str) -> None:
     with transaction(db):
         claims = [(_claim(db, "hour", each), each) for each in missing]
         of_day = _claim(db, "day", whole) if whole.end <= until else None
-    _look(db, claims, whole if of_day else None)
+    _look(db, claims, (of_day, whole) if of_day else None)
     for claim, _ in claims:
         with transaction(db):
-            _close(db, claim, "SELECT * FROM temp.sums WHERE closed = ?")
+            _close(db, claim, _SUMS_OF_ROWS)
     for hour in range(0, 24, 6):
         if (quarter := _stretch(day, hour, 6)).end <= until and not _is_closed(db, "quarter", quarter.first):
             _add_up(db, "quarter", quarter, "hour")
@@ -199,16 +202,15 @@ def _claim(db: Database, level: str, stretch: Period) -> int:
     return int(db.execute_sql(_CLAIM, (level, stretch.first, stretch.end)).lastrowid)
 
 
-def _close(db: Database, claim: int, sums: str, spreads: str | None = None) -> None:
+def _close(db: Database, claim: int, *found: str) -> None:
     """Within a transaction: write what is selected for a stretch, if the claim on it still stands."""
     if db.execute_sql(_CLOSE, (claim,)).rowcount:
-        db.execute_sql(f"INSERT INTO usage_sums {sums}", (claim,))
-        if spreads is not None:
-            db.execute_sql(f"INSERT INTO usage_spreads {spreads}", (claim,))
+        for selected in found:
+            db.execute_sql(f"INSERT INTO {selected}", (claim,))
 
 
-def _look(db: Database, claims: Sequence[tuple[int, Period]], day: Period | None) -> None:
-    """Read the rows of these hours into the temporary table `sums`, and those of the whole day into `spreads`."""
+def _look(db: Database, claims: Sequence[tuple[int, Period]], day: tuple[int, Period] | None) -> None:
+    """Read the rows of these hours, and those of the whole day, into the temporary tables `sums` and `spreads`."""
     for table in ("claim", "seen", "sums", "spreads"):
         db.execute_sql(f"DROP TABLE IF EXISTS temp.{table}")
     db.execute_sql(f"CREATE TEMPORARY TABLE sums ({', '.join(_COLUMNS)})")
@@ -217,22 +219,28 @@ def _look(db: Database, claims: Sequence[tuple[int, Period]], day: Period | None
     execute_many(
         db, "INSERT INTO temp.claim VALUES (?, ?, ?)", [(each.first, each.end, claim) for claim, each in claims]
     )
-    stretches = [day] if day else [each for _, each in claims]
+    stretches = [day[1]] if day else [each for _, each in claims]
     if not stretches:
         return
     # from the day's first row on: whether a request is a repeated one depends on those before it
-    bounds = (stretches[0].first[:10], stretches[-1].end)
-    db.execute_sql(_SEE, bounds)
+    db.execute_sql(_SEE, (stretches[0].first[:10], stretches[-1].end))
     for dimension, expression in SUMMED.items():
-        groups = f"closed, {expression}, status, currency"
-        db.execute_sql(
-            f"INSERT INTO temp.sums SELECT '{dimension}', closed, ROW_NUMBER() OVER (), {expression}, status, currency,"
-            f" {', '.join((*SUMS, *REPEAT_SUMS))} FROM temp.seen WHERE closed IS NOT NULL GROUP BY {groups}"
-        )
-    for measure, bucket in BUCKETS.items():
-        if day:
-            sql = _SPREADS.format(measure=measure, bucket=bucket, known=KNOWN[measure])
-            db.execute_sql(sql, (day.first, day.end))
+        _group(db, dimension, "closed", (expression, "NULL"), "closed IS NOT NULL")
+    if day:
+        claim, whole = day
+        within = f"started_at >= '{whole.first}' AND started_at < '{whole.end}'"
+        _group(db, PAIR, f"{claim:d}", [SUMMED[name] for name in PAIRED], within)
+        for measure, bucket in BUCKETS.items():
+            db.execute_sql(_SPREADS.format(measure=measure, bucket=bucket, known=KNOWN[measure], within=within))
+
+
+def _group(db: Database, dimension: str, closed: str, values: Sequence[str], within: str) -> None:
+    keys = ", ".join((*values, "status", "currency"))
+    groups = keys if closed.isdigit() else f"{closed}, {keys}"  # a number would be the place of a column
+    db.execute_sql(
+        f"INSERT INTO temp.sums SELECT '{dimension}', {closed}, ROW_NUMBER() OVER (), {keys},"
+        f" {', '.join((*SUMS, *REPEAT_SUMS))} FROM temp.seen WHERE {within} GROUP BY {groups}"
+    )
 
 
 def _add_up(db: Database, level: str, stretch: Period, parts: str, claim: int | None = None) -> None:
@@ -242,5 +250,5 @@ def _add_up(db: Database, level: str, stretch: Period, parts: str, claim: int | 
         if not all(_is_empty(db, each) for each in rest):
             return
         note_parts(db, taken)
-        spreads = {"day": "SELECT measure, ?, line, model, counts FROM temp.spreads", "month": _SPREADS_OF_SPREADS}
-        _close(db, claim or _claim(db, level, stretch), _SUMS_OF_SUMS, spreads.get(level))
+        more = {"day": (_SUMS_OF_ROWS, _SPREADS_OF_ROWS), "month": (_SPREADS_OF_SPREADS,)}
+        _close(db, claim or _claim(db, level, stretch), _SUMS_OF_SUMS, *more.get(level, ()))

@@ -55,7 +55,7 @@ def test_sums_are_used_where_there_are_any(db: Database, record: Any) -> None:
     list(catch_up(db, AFTER))
     db.execute_sql("UPDATE usage_sums SET requests = requests * 100")
     assert [line.requests for line in aggregate(db, by=("model",))] == [300]
-    assert [line.requests for line in aggregate(db, by=("model", "tag"))] == [3]
+    assert [line.requests for line in aggregate(db, by=("model", "client"))] == [3]
 
 
 def test_a_late_row_opens_its_hour_and_those_after_it_that_day(db: Database, record: Any) -> None:
