@@ -34,17 +34,27 @@ def place_of(flow: http.HTTPFlow) -> tuple[str, int, str]:
     return host.lower().rstrip("."), flow.request.port, flow.request.path.partition("?")[0]
 
 
+def headers_of(headers: http.Headers) -> dict[str, str]:
+    """The headers by their names in lower case, repeated ones joined; mitmproxy's own way looks for each among all."""
+    found: dict[str, str] = {}
+    for name, value in headers.items(multi=True):
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
+
+
 def request_of(flow: http.HTTPFlow, plain: bytes | None) -> Request:
     """The core's view of the request; `plain` is its decoded body, `None` where that cannot be had."""
     host, port, path = place_of(flow)
+    headers = headers_of(flow.request.headers)
     return Request(
         method=flow.request.method.upper(),
         host=host,
         port=port,
         path=path,
         query=dict(parse_qsl(flow.request.path.partition("?")[2], keep_blank_values=True)),
-        headers={name.lower(): value for name, value in flow.request.headers.items()},
-        body=_body(flow, plain),
+        headers=headers,
+        body=_body(headers.get("content-type", ""), plain),
     )
 
 
@@ -58,10 +68,10 @@ def plain_body(flow: http.HTTPFlow, raw: bytes) -> tuple[bytes | None, str | Non
         return None, "encoding"
 
 
-def _body(flow: http.HTTPFlow, plain: bytes | None) -> Any:
+def _body(content_type: str, plain: bytes | None) -> Any:
     if not plain:
         return None
-    if flow.request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if content_type.lower().startswith("multipart/form-data"):
         # transcriptions name their model in a form field; the audio beside it is not looked at
         fields = {name.decode(): value.decode("utf-8", "replace") for name, value in _FORM_FIELD.findall(plain)}
         return fields | {"stream": True} if fields.get("stream") == "true" else fields

@@ -23,7 +23,7 @@ from usagetap.mitm.clock import Clock
 from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.guard import fail_open, report
 from usagetap.mitm.idle import cut_upstream, idle
-from usagetap.mitm.incoming import credential_of, masked, plain_body, request_of
+from usagetap.mitm.incoming import credential_of, headers_of, masked, plain_body, request_of
 from usagetap.mitm.rows import conclude, conclude_unread, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
 from usagetap.mitm.who import cut_of, killed, watch_timeout
@@ -183,7 +183,7 @@ class Tap:
         dialect = _dialect(request, settings)
         if dialect is None:
             return raw
-        coding = flow.request.headers.get("content-encoding")
+        coding = request.headers.get("content-encoding")
         if flow.live:
             edit = edits.edit(request, dialect, plain, coding, settings, here.refusals)
             if unreadable and dialect.takes_include_usage:
@@ -206,15 +206,16 @@ class Tap:
         known = Exchange(record, request, dialect, time.monotonic(), live=flow.live, streamed=streamed)
         known.usage_due = streams and edit.usage_asked
         known.strip = edits.strips(edit, settings.strip_frame)
-        known.credential = credential_of(request)
+        known.credential = credential_of(request) if settings.resolve else None
         known.original = raw if edit.injected else None
         if self._estimates:
             known.passed = estimates.passed_for(request, model, dialect.name)
         if not streamed:
             edits.apply(flow, edit)
-        flow.request.headers.pop(settings.tag_header, None)
-        if known.strip and known.usage_due and "accept-encoding" in flow.request.headers:
-            known.accept_encoding = flow.request.headers["accept-encoding"]
+        if settings.tag_header in request.headers:
+            flow.request.headers.pop(settings.tag_header, None)
+        if known.strip and known.usage_due and "accept-encoding" in request.headers:
+            known.accept_encoding = request.headers["accept-encoding"]
             flow.request.headers["accept-encoding"] = "identity"
         exchange.begin(flow, known)
         if dialect is not UNKNOWN:  # that one is ours only if it turns out to tell its usage
@@ -223,7 +224,7 @@ class Tap:
 
     def _start_reader(self, flow: http.HTTPFlow, known: Exchange) -> None:
         assert flow.response is not None
-        headers = {name.lower(): value for name, value in flow.response.headers.items()}
+        headers = headers_of(flow.response.headers)
         known.record.http_status = flow.response.status_code
         known.record.provider = provider(known.request, headers)
         known.reader = Reader(

@@ -9,11 +9,20 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mitmproxy.http import HTTPFlow
+from mitmproxy.http import Headers, HTTPFlow
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import tflow, tutils
 
-from usagetap.mitm.incoming import BODY_LIMIT, credential_of, masked, place_of, plain_body, request_of, tag_of
+from usagetap.mitm.incoming import (
+    BODY_LIMIT,
+    credential_of,
+    headers_of,
+    masked,
+    place_of,
+    plain_body,
+    request_of,
+    tag_of,
+)
 from usagetap.model import Request
 
 
@@ -41,6 +50,12 @@ def test_only_transparent_modes_trust_the_host_header() -> None:
     assert place_of(regular)[0] == "api.example.test"
     regular.client_conn.proxy_mode = ProxyMode.parse("transparent")
     assert place_of(regular)[0] == "elsewhere.test"
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"Set-Cookie", b"set-cookie", b"X", b"Y"]), st.binary(max_size=4))))
+def test_headers_are_as_mitmproxy_reads_them(fields: list[tuple[bytes, bytes]]) -> None:
+    headers = Headers(fields)
+    assert headers_of(headers) == {name.lower(): value for name, value in headers.items()}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
