@@ -78,6 +78,18 @@ PostgreSQL's sessions are terminated
 the next batch makes a new one
 test_faults_postgres.py::test_sessions_that_are_terminated
 
+PostgreSQL falls silent: it takes connections and bytes, and answers nothing
+after three seconds its connection is cut, and rows go to the journal; then back, each once
+test_faults_postgres.py::test_a_server_that_falls_silent
+
+… when the proxy stops
+the stop waits no longer than for a disk; the next start takes the journal in
+test_faults_postgres.py::test_a_server_that_is_silent_when_the_proxy_stops
+
+PostgreSQL's connections drop midway
+the next batch makes a new one
+test_faults_postgres.py::test_connections_that_drop_midway
+
 PostgreSQL's table is locked
 rows wait in the journal
 test_faults_postgres.py::test_a_table_locked_by_another_session
@@ -279,6 +291,11 @@ def _of_rows() -> Rows:
             "the oldest beyond are lost, and the log counts them",
         ),
         ("wait for another's lock", f"{backing.BUSY_TIMEOUT} ms", "a row is to be safe within 100 ms"),
+        (
+            "wait for an answer of PostgreSQL",
+            f"{backing.PATIENCE:.0f} s",
+            "a server that hangs would be waited for without end; then the journal",
+        ),
         ("a text in a row", f"{rows.TEXT_LIMIT:,} characters", "so that a bound on rows is one on bytes; cut"),
         ("an error's message", f"{rows.ERROR_LIMIT:,} characters", "cut"),
         ("`usage_raw`", _size(rows.RAW_LIMIT), "real ones have some hundred bytes; beyond, its size is noted"),

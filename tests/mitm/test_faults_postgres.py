@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.client import CHAT, STREAM, Http1
 from tests.postgres import Postgres, running_postgres
 from tests.proxy import Mitmdump
+from tests.tunnel import Tunnel, running_tunnel
 
 from usagetap.store.database import StoreError
 from usagetap.store.queries import open_reader, recent
@@ -164,3 +166,73 @@ def test_a_table_locked_by_another_session(
         other.rollback()
     ended(url, "1", "2", "3")
     assert told(proxy, "cannot be written") == 1
+
+
+@pytest.fixture
+def tunnel(postgres: Postgres) -> Iterator[Tunnel]:
+    with running_tunnel(urlsplit(postgres.url).port or 0) as running:
+        yield running
+
+
+def through(tunnel: Tunnel, url: str) -> str:
+    port = urlsplit(url).port
+    return url.replace(f":{port}/", f":{tunnel.port}/")
+
+
+def test_a_server_that_falls_silent(
+    postgres: Postgres, tunnel: Tunnel, upstream: Upstream, own: Callable[[str], Mitmdump], tmp_path: Path
+) -> None:
+    """It takes connections and bytes, and answers nothing: rows go to the journal within seconds, and back, once."""
+    url = postgres.empty()
+    proxy = own(through(tunnel, url))
+    call(proxy, upstream, "1")
+    ended(url, "1")
+    tunnel.freeze()
+    call(proxy, upstream, "2", "3")
+    proxy.wait_for_line("cannot be written: .*rows are kept in")
+    call(proxy, upstream, "4")
+    assert journals(tmp_path)
+    tunnel.thaw()
+    ended(url, "1", "2", "3", "4")
+    proxy.wait_for_line("is written again after .* nothing was lost")
+    assert journals(tmp_path) == []
+    assert told(proxy, "cannot be written") == 1
+
+
+@pytest.mark.parametrize("silent", ["from start to end", "at the end"])
+def test_a_server_that_is_silent_when_the_proxy_stops(
+    postgres: Postgres,
+    tunnel: Tunnel,
+    upstream: Upstream,
+    own: Callable[[str], Mitmdump],
+    tmp_path: Path,
+    silent: str,
+) -> None:
+    """A stop waits for it no longer than for a disk, and loses nothing."""
+    url = postgres.empty()
+    if silent == "from start to end":
+        tunnel.freeze()
+    proxy = own(through(tunnel, url))
+    call(proxy, upstream, "1")
+    if silent == "at the end":
+        ended(url, "1")
+        tunnel.freeze()
+    call(proxy, upstream, "2", "3")
+    assert proxy.stop() == 0
+    assert journals(tmp_path)
+    tunnel.thaw()
+    again = own(through(tunnel, url))
+    call(again, upstream, "4")
+    ended(url, "1", "2", "3", "4")
+    assert journals(tmp_path) == []
+
+
+def test_connections_that_drop_midway(
+    postgres: Postgres, tunnel: Tunnel, upstream: Upstream, own: Callable[[str], Mitmdump]
+) -> None:
+    url = postgres.empty()
+    proxy = own(through(tunnel, url))
+    for number in range(6):
+        call(proxy, upstream, str(number))
+        tunnel.cut()
+    ended(url, *map(str, range(6)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from peewee import Database
 
-from .database import connect, what_failed
+from .database import connect, what_failed, within
 from .instance import HEARTBEAT, Instance, bury, dead_instances
 from .journal import JOURNAL_LIMIT, Entry, Journal, take_in
 from .migrations import migrate
@@ -30,6 +30,8 @@ BUSY_TIMEOUT = 25
 RETRY_FIRST, RETRY_LAST = 0.1, 3.0
 #: a lock that is held no longer than this many seconds is not worth a line in the log
 LOCK_PATIENCE = 2.0
+#: seconds that PostgreSQL may take for a batch of rows, and for somebody else's work; less than a stop waits for rows
+PATIENCE, CLOSURE_PATIENCE = 3.0, 60.0
 #: seconds in which the same trouble, ended and come back, is not told again
 REPEAT = 60.0
 #: seconds between searches for proxies that died while this one runs
@@ -114,7 +116,8 @@ class Backing:
             if (db := self._usable()) is None:
                 return False
             try:
-                work(db)
+                with within(db, PATIENCE):
+                    work(db)
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the rows go to the journal
                 self._failed(error)
                 return False
@@ -127,7 +130,8 @@ class Backing:
         """Run somebody else's work on the database; `False` if it is out. What the closure raises is the caller's."""
         if (db := self._usable()) is None:
             return False
-        closure(db)
+        with within(db, CLOSURE_PATIENCE):
+            closure(db)
         return True
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,31 @@ def connect(url: str | Path, *, read_only: bool = False, busy_timeout: int = BUS
     if not isinstance(database, SqliteDatabase):  # a statement, not a startup parameter: poolers refuse those
         database.execute_sql(f"SET lock_timeout = {busy_timeout}")
     return database
+
+
+@contextmanager
+def within(db: Database, seconds: float) -> Iterator[None]:
+    """Cut the connection to a PostgreSQL server that takes longer: one that hangs while its machine answers for it
+    would be waited for without end. A SQLite file is not timed: nothing can be cut there.
+    """
+    if isinstance(db, SqliteDatabase):
+        yield
+        return
+    timer = threading.Timer(seconds, _cut, (db.connection().fileno(),))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(descriptor: int) -> None:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as line:
+            line.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # closed already
 
 
 @contextmanager
@@ -87,7 +114,7 @@ def _postgres(url: str) -> PostgresqlDatabase:
     scheme_less = url.split("://", 1)[1]
     try:
         return PostgresqlDatabase(
-            f"postgresql://{scheme_less}", prefer_psycopg3=True, connect_timeout=5, tcp_user_timeout=10_000
+            f"postgresql://{scheme_less}", prefer_psycopg3=True, connect_timeout=3, tcp_user_timeout=10_000
         )
     except Exception as error:
         raise StoreError(f"PostgreSQL needs psycopg: pip install 'usagetap[postgres]' ({error})") from error

@@ -138,20 +138,33 @@ def dead_instances(db: Database, place: Place, own: str) -> list[str]:
     """Instances that have left something behind (open rows, a journal, a lock file) and are not alive."""
     candidates = {name for name, _ in (*place.journals(), *place.locks())}
     candidates |= {name for (name,) in db.execute_sql("SELECT DISTINCT instance FROM usage WHERE status = 'open'")}
-    known = {row[0]: row[1:] for row in db.execute_sql("SELECT id, host, heartbeat_at, stopped_at FROM instance")}
+    known = {row[0]: row[1:] for row in db.execute_sql("SELECT id, host, pid, heartbeat_at, stopped_at FROM instance")}
     alive = {own} | {instance.id for instance in _held}
     return [name for name in sorted(candidates - alive) if not _lives(place.lock(name), known.get(name))]
 
 
-def _lives(lock: Path, known: tuple[str, str, str | None] | None) -> bool:
+def _lives(lock: Path, known: tuple[str, int, str, str | None] | None) -> bool:
     held = lock_state(lock)
     if held is not None and (held or known is None or known[0] == socket.gethostname()):
         return held
     if known is None:
         return False
-    _, heartbeat_at, stopped_at = known
+    host, pid, heartbeat_at, stopped_at = known
+    # without a lock file: it let go of it when it stopped, and could not sign off, as the database was locked or gone
+    if held is None and host == socket.gethostname() and not _runs(pid):
+        return False
     # a heartbeat from the future is one from before the clock was set back: as good as none, once it is far off
     return stopped_at is None and abs(time.time() - from_iso(heartbeat_at)) < DEAD_AFTER
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def bury(db: Database, place: Place, instance: str) -> int:

@@ -65,9 +65,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def _note(db: Database, name: str, host: str, heartbeat_at: str, stopped_at: str | None = None) -> None:
+def _note(
+    db: Database, name: str, host: str, heartbeat_at: str, stopped_at: str | None = None, pid: int | None = None
+) -> None:
     sql = "INSERT INTO instance (id, pid, host, version, started_at, heartbeat_at, stopped_at) VALUES (?,?,?,?,?,?,?)"
-    values = (name, os.getpid(), host, "0", now_iso(), heartbeat_at, stopped_at)
+    values = (name, pid or os.getpid(), host, "0", now_iso(), heartbeat_at, stopped_at)
     db.execute_sql(sql.replace("?", db.param), values)
 
 
@@ -135,6 +137,20 @@ def test_on_another_host_the_heartbeat_counts(
     _leave_open(db, record, "far")
     _note(db, "far", "elsewhere", to_iso(module.time.time() - age), now_iso() if stopped else None)
     assert dead_instances(db, place, "me") == (["far"] if dead else [])
+
+
+def test_who_stopped_while_it_could_not_sign_off_is_dead_at_once(db: Database, place: Place) -> None:
+    """Its lock file is gone, its heartbeat is fresh: its process tells, where it would be on this host."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name, host, pid in (
+        ("gone", module.socket.gethostname(), ended.pid),
+        ("here", module.socket.gethostname(), os.getpid()),
+        ("elsewhere", "other", ended.pid),
+    ):
+        _note(db, name, host, now_iso(), pid=pid)
+        place.journal(name).write_text("")
+    assert dead_instances(db, place, "me") == ["gone"]
 
 
 def test_who_has_left_only_a_journal_is_found(db: Database, place: Place) -> None:
