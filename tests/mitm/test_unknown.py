@@ -82,7 +82,7 @@ def post(proxy: Mitmdump, path: str, tag: str | None = None) -> bytes:
 def test_its_usage_is_a_row(proxy: Mitmdump, path: str) -> None:
     assert post(proxy, path) == b"".join(ANSWERS[path][0])
     row = proxy.row(path)
-    told = {"dialect": "unknown", "status": "ok", "end_reason": "complete", "usage_quality": "exact"}
+    told: dict[str, Any] = {"dialect": "unknown", "status": "ok", "end_reason": "complete", "usage_quality": "exact"}
     told |= {"input_tokens": 3, "output_tokens": 4, "response_model": "m-1", "injected": 0, "cost": None}
     assert {name: row[name] for name in told} == told
 
