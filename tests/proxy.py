@@ -88,7 +88,7 @@ class Mitmdump:
         assert not any(line.startswith("Traceback") for line in self.lines), self.log
         return self
 
-    def wait_for_line(self, pattern: str, timeout: float = 10) -> str:
+    def wait_for_line(self, pattern: str, timeout: float = 30) -> str:
         """The first line of the log that `pattern` is found in."""
         self._wait(lambda: any(re.search(pattern, line) for line in self.lines), timeout, f"the line {pattern!r}")
         return next(line for line in self.lines if re.search(pattern, line))
@@ -146,7 +146,7 @@ class Mitmdump:
         """The rows as they are now."""
         return rows(self.db, where, *values)
 
-    def row(self, tag: str, timeout: float = 10) -> dict[str, Any]:
+    def row(self, tag: str, timeout: float = 20) -> dict[str, Any]:
         """The one row of the call with that tag, once it has ended."""
         found = self.ended(1, "tag = ?", tag, timeout=timeout)
         assert len(found) == 1, f"{len(found)} rows for {tag}"
