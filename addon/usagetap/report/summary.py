@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -10,7 +10,7 @@ from typing import Any
 
 from usagetap.headline import SYMBOLS, clean, digits_for, money, tokens
 from usagetap.report.periods import zone_name
-from usagetap.report.table import Column, Table, bar, paint
+from usagetap.report.table import Column, Table, bar, brief, paint
 from usagetap.store.aggregate import COUNTS, TOKENS, Totals
 from usagetap.store.periods import PeriodName
 
@@ -25,6 +25,8 @@ _BAR = 8
 _LABEL = 11
 _DOUBTS = ("unpriced", "missing", "estimated")
 _NAMED_MODELS = 4
+#: names of models, tags and hosts are not cut shorter than this while the numbers can give way
+_LEGIBLE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ def render(summary: Summary, width: int, *, colour: bool) -> list[str]:
     head = [paint(_title(summary), "bold", colour=colour), ""]
     if not summary.lines:
         return [*head, "Nothing was recorded in this time."]
-    lines, dropped = _table(summary).render(width, colour=colour)
+    table = _table(summary, tokens)
+    if table.shortest(width) < _LEGIBLE:
+        table = _table(summary, brief)  # rather short numbers than names that nobody can tell apart
+    lines, dropped = table.render(width, colour=colour)
     notes = [line for label, text in _coverage(summary, dropped) for line in _note(label, text, width, colour=colour)]
     return [*head, *lines, "", *notes]
 
@@ -85,7 +90,7 @@ def _last_day(end: datetime) -> str:
     return _moment(end if end.hour or end.minute else end - timedelta(days=1))
 
 
-def _table(summary: Summary) -> Table:
+def _table(summary: Summary, count: Callable[[int], str]) -> Table:
     total = summary.total
     period = VERBS[summary.verb][1]
     amounts = [_Amounts(kind, currency, summary) for kind in _KINDS for currency in summary.currencies]
@@ -105,13 +110,18 @@ def _table(summary: Summary) -> Table:
     for line, weight in zip(ordered, weights, strict=True):
         labels = [] if not period else ["" if line.period == shown else line.period or ""]
         shown = line.period or ""
-        labels += [line.keys.get(name) or "–" for name in summary.by]
+        labels += [_label(name, line.keys.get(name)) for name in summary.by]
         bars = [bar(weight, max(weights), _BAR)] if len(summary.lines) > 1 else []
-        table.rows.append([*labels, *_numbers(line), *(each.cell(line) for each in amounts), *bars])
+        table.rows.append([*labels, *_numbers(line, count), *(each.cell(line) for each in amounts), *bars])
     labels = ["total"] + [""] * (bool(period) + len(summary.by) - 1)
     if len(summary.lines) > 1 and (period or summary.by):
-        table.totals = [*labels, *_numbers(total), *(each.cell(total) for each in amounts), ""]
-    return table
+        table.totals = [*labels, *_numbers(total, count), *(each.cell(total) for each in amounts), ""]
+    return table.without_empty()
+
+
+def _label(name: str, value: str | None) -> str:
+    """A group's name; a host without the port that goes without saying."""
+    return (value or "–").removesuffix(":443") if name == "host" else value or "–"
 
 
 def _ordered(summary: Summary, total: Totals) -> list[Totals]:
@@ -163,12 +173,12 @@ class _Amounts:
         return mark + (shown if self.currency in SYMBOLS else shown.removesuffix(f" {clean(self.currency)}"))
 
 
-def _numbers(line: Totals) -> list[str]:
+def _numbers(line: Totals, count: Callable[[int], str]) -> list[str]:
     return [
         f"{line.requests:,}",
         *(
-            "–" if count is None else tokens(count)
-            for count in (
+            "–" if told is None else count(told)
+            for told in (
                 line.input_tokens,
                 line.cache_read_input_tokens,
                 line.cache_write_input_tokens,

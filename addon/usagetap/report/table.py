@@ -67,6 +67,28 @@ class Table:
             lines += [rule, self._line(last, kept, widths, "bold", colour=colour)]
         return lines, dropped
 
+    def shortest(self, width: int) -> int:
+        """How many cells the most cut of the texts would keep within `width`; `width` where none is cut."""
+        cells = [[clean(cell) for cell in row] for row in self._all_rows()]
+        kept, headings, widths = self._fit(cells, width)
+        needs = [max(cell_width(text) for text in (headings[i], *(row[i] for row in cells))) for i in kept]
+        return min((wide for wide, need in zip(widths, needs, strict=True) if wide < need), default=width)
+
+    def without_empty(self) -> Table:
+        """The same without the columns that say nothing in any row: only those that may be dropped at all."""
+        rows = self._all_rows()
+        said = [
+            index
+            for index, column in enumerate(self.columns)
+            if not column.rank or not column.heading or any(row[index] != "–" for row in rows)
+        ]
+
+        def pick(row: Sequence[str]) -> list[str]:
+            return [row[index] for index in said]
+
+        totals = None if self.totals is None else pick(self.totals)
+        return Table([self.columns[index] for index in said], [pick(row) for row in self.rows], totals)
+
     def _all_rows(self) -> list[Sequence[str]]:
         return [*self.rows, self.totals] if self.totals is not None else list(self.rows)
 
@@ -136,6 +158,18 @@ def shorten(text: str, width: int) -> str:
             break
         cut += char
     return cut + "…"
+
+
+def brief(count: int) -> str:
+    """A count in at most five cells: `9,999`, `45.0k`, `1.68M`, `320M`."""
+    if abs(count) < 10_000:
+        return f"{count:,}"
+    value, units = float(count), iter("kMGT")
+    unit = ""
+    while abs(value) >= 999.5 and (larger := next(units, "")):
+        value, unit = value / 1000, larger
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f}{unit}"
 
 
 def pad(text: str, width: int, align: Literal["left", "right"]) -> str:

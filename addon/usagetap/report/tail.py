@@ -42,14 +42,19 @@ def finished(db: Database, lines: int, *, follow: bool, sleep: Callable[[float],
         waiting = still[-_WATCHED:]
 
 
+#: narrower terminals show what matters most
+_ROOMY, _WIDE = 80, 100
+
+
 def line(row: StoredRow, zone: tzinfo, width: int, *, colour: bool) -> str:
     """`21:20:59  ok       1,234→56 · $0.0012 · gpt-5-mini · 4.2 s · billing · flow 1b2c3d4e`."""
     record = from_row(row)
     ended = datetime.fromtimestamp(record.ended_at or record.started_at, zone)
-    parts = [headline(record), seconds(record.duration)]
-    if record.tag:
-        parts.append(clean(record.tag))
+    parts = [headline(record)]
+    if width >= _ROOMY:
+        parts += [seconds(record.duration), *([clean(record.tag)] if record.tag else [])]
     head = f"{ended:%H:%M:%S}  "
-    flow = f" · flow {clean(record.flow_id[:8])}"  # what `usagetap show` wants: it stays whole
+    # what `usagetap show` wants: it stays whole
+    flow = f" · {'flow ' if width >= _WIDE else ''}{clean(record.flow_id[:8])}"
     text = shorten(" · ".join(parts), max(width - len(head) - 9 - cell_width(flow), 7))
     return f"{head}{paint(f'{record.status:<7}', _STYLE[record.status], colour=colour)}  {text}{flow}"

@@ -6,7 +6,7 @@ import textwrap
 from decimal import Decimal
 from typing import Any
 
-from usagetap.headline import money, tokens
+from usagetap.headline import digits_for, money, tokens
 from usagetap.report.table import Column, Table, paint
 from usagetap.store.aggregate import Totals
 from usagetap.store.queries import Waste
@@ -19,7 +19,7 @@ _COLUMNS = (
     Column("cost", style="yellow"),
     Column("errors", "err", style="red"),
     Column("tokens", rank=7),
-    Column("cost", style="red"),
+    Column("cost", rank=4, style="red"),
     Column("repeated", "again", rank=1, style="yellow"),
     Column("tokens", rank=8),
     Column("cost", rank=2, style="yellow"),
@@ -33,13 +33,14 @@ def render(found: list[Waste], width: int, *, colour: bool) -> list[str]:
     if not found:
         return [title, "", "Nothing was recorded in this time."]
     ordered = sorted(found, key=lambda each: -wasted(each))
-    table = Table(_COLUMNS, [_cells(each.model or "–", each) for each in ordered])
+    digits = _digits(ordered)
+    table = Table(_COLUMNS, [_cells(each.model or "–", each, digits) for each in ordered])
     total = Waste(None, Totals(), Totals(), Totals())
     for each in found:
         _add(total, each)
     if len(found) > 1:
-        table.totals = _cells("total", total)
-    lines, _ = table.render(width, colour=colour)
+        table.totals = _cells("total", total, digits)
+    lines, _ = table.without_empty().render(width, colour=colour)
     return [title, "", *lines, "", *(line for text in _sentences(total) for line in textwrap.wrap(text, width))]
 
 
@@ -59,7 +60,17 @@ def _add(total: Waste, each: Waste) -> None:
         total.repeated_cost[currency] = total.repeated_cost.get(currency, Decimal(0)) + amount
 
 
-def _cells(name: str, each: Waste) -> list[str]:
+def _digits(found: list[Waste]) -> int:
+    """As many digits for all amounts as say something, so that they line up."""
+    costs = [
+        costs
+        for each in found
+        for costs in (each.aborted.cost, each.aborted.estimated_cost, each.errors.cost, each.repeated_cost)
+    ]
+    return digits_for([amount for each in costs for amount in each.values() if amount])
+
+
+def _cells(name: str, each: Waste, digits: int) -> list[str]:
     # no provider of the model ever spoke of a cache: that is not a rate of zero
     rate = None if each.total.cache_read_input_tokens is None else each.cache_hit_rate
     return [
@@ -67,13 +78,13 @@ def _cells(name: str, each: Waste) -> list[str]:
         f"{each.total.requests:,}",
         f"{each.aborted.requests:,}",
         _tokens(each.aborted),
-        _costs(each.aborted),
+        _costs(each.aborted, digits),
         f"{each.errors.requests:,}",
         _tokens(each.errors),
-        _costs(each.errors),
+        _costs(each.errors, digits),
         f"{each.repeated:,}",
         tokens(each.repeated_tokens),
-        _amounts(each.repeated_cost),
+        _amounts(digits, each.repeated_cost),
         "–" if rate is None else f"{rate:.0%}",
     ]
 
@@ -86,17 +97,19 @@ def _tokens(part: Totals) -> str:
     return tokens(told + guessed, mark="~" if guessed else "")
 
 
-def _costs(part: Totals) -> str:
-    shown = _amounts(part.cost, part.estimated_cost)
+def _costs(part: Totals, digits: int) -> str:
+    shown = _amounts(digits, part.cost, part.estimated_cost)
     return f"~{shown}" if part.estimated_cost else shown
 
 
-def _amounts(*costs: dict[str, Decimal]) -> str:
+def _amounts(digits: int, *costs: dict[str, Decimal]) -> str:
     sums: dict[str, Decimal] = {}
     for each in costs:
         for currency, amount in each.items():
             sums[currency] = sums.get(currency, Decimal(0)) + amount
-    return " + ".join(money(amount, currency) for currency, amount in sorted(sums.items()) if amount) or "–"
+    return (
+        " + ".join(money(amount, currency, digits=digits) for currency, amount in sorted(sums.items()) if amount) or "–"
+    )
 
 
 def _sentences(total: Waste) -> list[str]:

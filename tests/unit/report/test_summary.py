@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 
 import pytest
 from inline_snapshot import snapshot
+
+from usagetap.report.commands import DIMENSIONS
 
 DAILY = ("report", "daily", "--by", "model", "--since", "2026-11-18", "--timezone", "UTC")
 
@@ -62,16 +65,16 @@ def test_a_table_on_a_narrow_terminal(run):
     assert run(*DAILY, width=60) == snapshot("""\
 Usage by model · daily · since 2026-11-18 · UTC
 
-day         model           reqs         in     out     cost
-────────────────────────────────────────────────────────────
-2026-11-18  gpt-5-mini         2  2,001,234  65,056  $0.6312
-2026-11-19  claude-sonnet…     1     88,000     900  $0.0350
-            gpt-5-mini         1          –       –        –
-            qwen3:14b          1        500     700        –
-2026-11-20  gpt-5-mini         3          –       –        –
-            local-sats         1         10       5        –
-────────────────────────────────────────────────────────────
-total                          9  2,089,744  66,661  $0.6662
+day         model            reqs     in    out     cost
+────────────────────────────────────────────────────────
+2026-11-18  gpt-5-mini          2  2.00M  65.1k  $0.6312
+2026-11-19  claude-sonnet-5     1  88.0k    900  $0.0350
+            gpt-5-mini          1      –      –        –
+            qwen3:14b           1    500    700        –
+2026-11-20  gpt-5-mini          3      –      –        –
+            local-sats          1     10      5        –
+────────────────────────────────────────────────────────
+total                           9  2.09M  66.7k  $0.6662
 
 unpriced   1 response not in the cost: qwen3:14b (1)
 missing    1 response ended without usage: tokens and cost
@@ -162,3 +165,61 @@ def test_a_day_is_the_readers_day(run):
 def test_every_group_that_the_contract_names_can_be_asked_for(run, by):
     found = json.loads(run("report", "--by", by, "--json"))
     assert sum(row["requests"] for row in found["rows"]) == 9
+
+
+TWO = ("report", "monthly", "--by", "model,tag", "--timezone", "UTC")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_two_groups_leave_room_for_their_names(run, width):
+    """Numbers give way before names are cut to where nobody can tell them apart."""
+    lines = run(*TWO, width=width).splitlines()
+    assert any("claude-so" in line for line in lines), lines
+    assert all(len(line) <= width for line in lines)
+
+
+def test_two_groups_on_a_narrow_terminal(run):
+    assert run(*TWO, width=60) == snapshot("""\
+Usage by model, tag · monthly · UTC
+
+month    model       tag         reqs     in    out     cost
+────────────────────────────────────────────────────────────
+2026-11  gpt-5-mini  billing        5  2.00M  65.1k  $0.6312
+         claude-so…  search         1  88.0k    900  $0.0350
+         gpt-5-mini  =HYPERLIN…     1      –      –        –
+         local-sats  billing        1     10      5        –
+         qwen3:14b   –              1    500    700        –
+────────────────────────────────────────────────────────────
+total                               9  2.09M  66.7k  $0.6662
+
+unpriced   1 response not in the cost: qwen3:14b (1)
+missing    1 response ended without usage: tokens and cost
+           unknown
+estimated  ~400 in, ~90 out, ~$0.00028: counted by us where
+           the provider's word never came, in no other
+           column
+open       1 response not yet ended
+no room    for cache read, cache write, reasoning, aborted,
+           errors, unpriced, cost sats, estimated: a wider
+           terminal, --json or --csv have them
+""")
+
+
+def test_a_host_is_shown_without_the_port_that_goes_without_saying(run):
+    assert ":443" not in run("report", "--by", "host")
+    assert ":443" in run("report", "--by", "host", "--json")
+
+
+@pytest.mark.parametrize(
+    "by", [",".join(names) for names in (*itertools.combinations(DIMENSIONS, 2), DIMENSIONS[:3], DIMENSIONS[::-1])]
+)
+def test_any_groups_together_give_the_same_sums(run, by):
+    """In any combination, as a table, JSON and CSV."""
+    found = json.loads(run("report", "--by", by, "--json"))
+    assert found["by"] == by.split(",")
+    assert sum(row["requests"] for row in found["rows"]) == found["total"]["requests"] == 9
+    rows = list(csv.DictReader(io.StringIO(run("report", "--by", by, "--csv"))))
+    assert list(rows[0])[: len(found["by"])] == found["by"]
+    assert sum(int(row["requests"]) for row in rows) == 9
+    if len(found["by"]) < 4:
+        assert max(map(len, run("report", "--by", by, width=80).splitlines())) <= 80

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usagetap.report.table import Column, Table, bar, cell_width, pad, shorten, terminal_width, wants_colour
+from usagetap.report.table import Column, Table, bar, brief, cell_width, pad, shorten, terminal_width, wants_colour
 
 columns = st.builds(
     Column,
@@ -123,3 +123,38 @@ def test_the_width_is_what_columns_says_and_never_absurd(monkeypatch):
     assert terminal_width() == 93
     monkeypatch.setenv("COLUMNS", "3")
     assert terminal_width() == 40
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (10_000, "10.0k"),
+        (99_949, "99.9k"),
+        (99_951, "100k"),
+        (999_499, "999k"),
+        (999_500, "1.00M"),
+        (1_675_925, "1.68M"),
+        (23_454_003, "23.5M"),
+        (10**12, "1.00T"),
+    ],
+)
+def test_a_count_in_five_cells(count, shown):
+    assert brief(count) == shown
+    assert len(shown) <= 5
+
+
+def test_columns_that_say_nothing_are_left_out_but_never_those_that_must_stay():
+    columns = [Column("name", align="left"), Column("cost"), Column("cached", rank=1), Column("errors", rank=2)]
+    table = Table(columns, [["a", "–", "–", "1"], ["b", "–", "–", "–"]], ["total", "–", "–", "1"])
+    lines, dropped = table.without_empty().render(80)
+    assert lines[0].split() == ["name", "cost", "errors"]
+    assert lines[-1].split() == ["total", "–", "1"]
+    assert dropped == []
+
+
+def test_how_short_a_text_would_be_cut():
+    table = Table([Column("model", align="left"), Column("tokens")], [["a-long-name-of-a-model", "1,000,000"]])
+    assert table.shortest(80) == 80
+    assert table.shortest(30) == 30 - 2 - len("1,000,000")

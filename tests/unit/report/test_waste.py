@@ -14,14 +14,14 @@ def test_waste_by_model(run, db):
     assert run("waste", width=110) == snapshot("""\
 Paid for and not used
 
-model            reqs  abort  tokens       cost  err  tokens  cost  again     tokens   cost  hits
-─────────────────────────────────────────────────────────────────────────────────────────────────
-gpt-5-mini          6      1    ~490  ~$0.00028    2       –     –      1  2,065,000  $0.63    0%
-claude-sonnet-5     1      0       0          –    0       0     –      0          0      –   91%
-local-sats          1      0       0          –    0       0     –      0          0      –     –
-qwen3:14b           1      0       0          –    0       0     –      0          0      –     –
-─────────────────────────────────────────────────────────────────────────────────────────────────
-total               9      1    ~490  ~$0.00028    2       –     –      1  2,065,000  $0.63    4%
+model            requests  aborted  tokens      cost  errors  tokens  repeated     tokens     cost  cache hits
+──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+gpt-5-mini              6        1    ~490  ~$0.0003       2       –         1  2,065,000  $0.6300          0%
+claude-sonnet-5         1        0       0         –       0       0         0          0        –         91%
+local-sats              1        0       0         –       0       0         0          0        –           –
+qwen3:14b               1        0       0         –       0       0         0          0        –           –
+──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+total                   9        1    ~490  ~$0.0003       2       –         1  2,065,000  $0.6300          4%
 
 $0.63 of $0.67 (94.6%) bought nothing that was used.
 Repeated: the same body to the same host, answered before on the same day (UTC).
