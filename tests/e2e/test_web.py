@@ -157,6 +157,14 @@ def test_the_comment_column_is_there(page: Any, mitmweb: Mitmweb):
     page.get_by_text(re.compile(r"^11→22 · \$0")).first.wait_for()
 
 
+@pytest.mark.parametrize("expression", ["~comment aborted", "~marker :stop_sign:"])
+def test_flows_are_found_by_what_is_written_on_them(page: Any, mitmweb: Mitmweb, expression: str):
+    page.get_by_text(re.compile(r"^11→22 · \$0")).first.wait_for()
+    page.get_by_placeholder("Search").fill(expression)
+    page.get_by_text(re.compile(r"^11→22 · \$0")).first.wait_for(state="detached")
+    assert page.get_by_text("🛑").count() == 1
+
+
 def test_columns_that_the_user_chose_stay(upstream: Upstream, tmp_path: Any):
     with running_mitmweb(tmp_path, upstream.url, web_columns=["path", "status"]) as proxy:
         assert json.loads(proxy.ask("/options.json"))["web_columns"]["value"] == ["path", "status"]
