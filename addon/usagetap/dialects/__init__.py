@@ -27,6 +27,9 @@ from usagetap.model import Request
 _CHAT, _COMPLETIONS = OpenAIChat(), OpenAICompletions()
 
 DIALECTS: tuple[Dialect, ...] = (
+    Cohere(),  # before OpenAIChat: both have a /v1/chat
+    _CHAT,  # the most common ones early: every request asks one after the other
+    OpenAIResponses(),
     Anthropic(),
     AnthropicComplete(),
     Gemini(),
@@ -34,12 +37,10 @@ DIALECTS: tuple[Dialect, ...] = (
     GeminiInteractions(),
     BedrockConverse(),
     BedrockInvoke(),
-    Cohere(),
     CohereEmbed(),
     CohereRerank(),
     Ollama(),
     MistralConversations(),
-    OpenAIResponses(),
     OpenAIAssistants(),
     OpenAIEmbeddings(),
     OpenAIAudio(),
@@ -48,7 +49,6 @@ DIALECTS: tuple[Dialect, ...] = (
     Replicate(),
     TextGeneration(),
     LlamaCpp(),
-    _CHAT,
     VertexChat(),
     _COMPLETIONS,
 )
