@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import json
 import random
 import re
@@ -26,6 +27,7 @@ from usagetap.dialects.base import Dialect
 from usagetap.encoding import encode
 from usagetap.model import Observation, Request, Transport
 from usagetap.reader import Reader
+from usagetap.turns import Ended, Event, turns_for
 
 pytestmark = [corpus.needs_corpus, pytest.mark.timeout(120)]
 
@@ -294,3 +296,49 @@ def _changed(before: Observation, after: Observation) -> Iterator[tuple[str, Any
         pair = getattr(before, field.name), getattr(after, field.name)
         if pair[0] != pair[1]:
             yield field.name, pair
+
+
+# -- sockets
+
+SAID: dict[str, Callable[[Any], bytes]] = {
+    "compact": _compact,
+    "spaced": _spaced,
+    "indented": _indented,
+    "keys turned round": lambda value: _compact(_turned(value)),
+}
+
+
+def _sessions() -> Iterator[dict[str, Any]]:
+    for name in ("websocket.jsonl.gz", "websocket_derived.jsonl.gz"):
+        with gzip.open(corpus.path(name), "rb") as lines:
+            yield from map(json.loads, lines)
+
+
+def _turns(session: dict[str, Any], write: Callable[[Any], bytes], path: str, *, sent: bool = True) -> list[Any]:
+    """What became of each turn, in the order of their ends."""
+    parts = urlsplit(session["url"])
+    turns = turns_for(Request("GET", "gateway.example", 443, path or parts.path, dict(parse_qsl(parts.query))))
+    assert turns is not None
+    events: list[Event] = []
+    for message in session["messages"]:
+        if message["kind"] == "message" and (sent or message["dir"] == "received"):
+            take = turns.sent if message["dir"] == "sent" else turns.received
+            events += take(write(json.loads(message["data"])))
+    events += turns.finish()
+    return [(event.turn.operation, _told(event.turn.seen)) for event in events if isinstance(event, Ended)]
+
+
+@pytest.mark.parametrize("how", SAID)
+def test_a_socket_is_read_alike_however_it_is_written(how: str) -> None:
+    for session in _sessions():
+        behind = f"/acme/proxy{urlsplit(session['url']).path}/"
+        assert _turns(session, SAID[how], behind) == _turns(session, _compact, ""), session["id"]
+
+
+def test_a_socket_of_which_only_the_server_is_heard_has_its_usage() -> None:
+    for session in _sessions():
+        heard, all_of_it = (
+            [(told[0], told[5]) for _, told in _turns(session, _compact, "", sent=sent) if told[5].known]
+            for sent in (False, True)
+        )
+        assert heard == all_of_it, session["id"]
