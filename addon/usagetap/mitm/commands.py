@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,12 +18,13 @@ from mitmproxy import command, exceptions, flow
 from mitmproxy.log import ALERT
 from peewee import Database
 
-from usagetap.headline import clean, headline, money, tokens
+from usagetap.headline import clean, headline, tokens
 from usagetap.mitm import recording
 from usagetap.store.aggregate import Totals, aggregate
 from usagetap.store.database import what_failed
 from usagetap.store.queries import StoredRow, by_flow, each_row, open_reader
 from usagetap.store.rows import from_row
+from usagetap.web.view import costs, digits_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ BLINK = 0.2
 """Seconds that a command may hold up the traffic for an answer on the spot."""
 PERIODS = ("today", "week", "month", "all")
 FORMATS = ("csv", "json", "ndjson", "parquet")
-_HEADING = ["model", "requests", "aborted", "errors", "input", "output", "cost", "unpriced"]
+#: the report's columns by their short names: a data view is narrow
+_HEADING = ["model", "reqs", "in", "out", "abort", "err", "unpr", "cost", "est."]
 
 
 def _command[**P, R](name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -145,23 +147,22 @@ def _summary(db: Database, period: str) -> Lines:
     for line in lines:
         total.add(line)
     lines.sort(key=lambda line: -line.requests)
+    digits = digits_of(lines)
     return [
         _HEADING,
-        *(_cells(line.keys["model"] or "–", line) for line in lines),
-        *([_cells("total", total)] if len(lines) > 1 else []),
+        *(_cells(line.keys["model"] or "–", line, digits) for line in lines),
+        *([_cells("total", total, digits)] if len(lines) > 1 else []),
     ]
 
 
-def _cells(name: str, line: Totals) -> list[str]:
-    cost = " + ".join(money(amount, currency) for currency, amount in sorted(line.cost.items()))
-    guessed = " + ".join(f"~{money(amount, currency)}" for currency, amount in sorted(line.estimated_cost.items()))
+def _cells(name: str, line: Totals, digits: Mapping[str, int]) -> list[str]:
     return [
         clean(name),
-        *(f"{count:,}" for count in (line.requests, line.aborted, line.errors)),
-        tokens(line.input_tokens),
-        tokens(line.output_tokens),
-        " ".join(filter(None, (cost, guessed))) or "–",
-        f"{line.unpriced:,}",
+        f"{line.requests:,}",
+        *("–" if count is None else tokens(count) for count in (line.input_tokens, line.output_tokens)),
+        *(f"{count:,}" for count in (line.aborted, line.errors, line.unpriced)),
+        costs(line.cost, digits=digits),
+        costs(line.estimated_cost, "~", digits=digits),
     ]
 
 

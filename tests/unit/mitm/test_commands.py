@@ -71,10 +71,10 @@ def test_a_summary_by_model(tmp_path: Path) -> None:
     with console(tmp_path) as execute:
         assert execute("usage.summary") == execute("usage.summary today")
         assert execute("usage.summary today") == [
-            ["model", "requests", "aborted", "errors", "input", "output", "cost", "unpriced"],
-            ["gpt", "2", "0", "0", "2,000", "20", "$0.75", "0"],
-            ["\ufffd[31mevil", "1", "0", "0", "1,000", "10", "–", "1"],
-            ["total", "3", "0", "0", "3,000", "30", "$0.75", "1"],
+            ["model", "reqs", "in", "out", "abort", "err", "unpr", "cost", "est."],
+            ["gpt", "2", "2,000", "20", "0", "0", "0", "$0.7500", "–"],
+            ["\ufffd[31mevil", "1", "1,000", "10", "0", "0", "1", "–", "–"],
+            ["total", "3", "3,000", "30", "0", "0", "1", "$0.7500", "–"],
         ]
         assert execute("usage.summary all")[-1][:2] == ["total", "4"]
 
