@@ -58,6 +58,10 @@ the disk is full, for the journal too
 rows wait in memory, and are written when there is room
 test_faults.py::test_disk_full
 
+the disk stalls
+a bounded number of rows waits in memory, the rest in the journal
+test_faults.py::test_a_disk_that_stalls
+
 database and folder are read-only
 rows wait in memory, and are written when they can be
 test_faults.py::test_read_only
@@ -129,6 +133,10 @@ test_fail_open.py::test_a_row_that_cannot_be_concluded_ends_and_says_so
 Early Hints, trailers: mitmproxy passes them over HTTP/2
 so do we
 test_ends.py::test_http2_passes_hints_and_trailers
+
+a client is slow, or another addon is
+everything passes, and the row says how it ended
+test_ends.py::test_a_slow_client_gets_everything
 
 … over HTTP/1 it breaks at them (mitmproxy#2229, #2474), and the client waits in vain
 no worse with us, and the row tells what came

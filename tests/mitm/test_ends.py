@@ -20,6 +20,7 @@ from tests.proxy import USAGE, Mitmdump, errors_in, free_ports, running_mitmdump
 from usagetap.upstream.exchange import Exchange
 from usagetap.upstream.server import Upstream
 
+SLOW = Path(__file__).parent / "scripts" / "slow.py"
 KILL = Path(__file__).parent / "scripts" / "kill.py"
 
 
@@ -172,6 +173,44 @@ def test_client_gone_from_a_json_answer(line: Line, tag: str) -> None:
     client.leave()
     row = line.proxy.row(tag)
     assert (row["status"], row["end_reason"]) == ("aborted", "client_disconnected")
+
+
+@over("h1-h1", "h1-h1 tls", "h2-h2", "h2-h1")
+def test_a_slow_client_gets_everything(line: Line, tag: str) -> None:
+    """Some megabytes wait for it: in HTTP/1.1 with the upstream, in HTTP/2 in mitmproxy."""
+    client, exchange = line.ask("chunks=3000;size=1000", tag)
+    with client:
+        client.read(frames(2))
+        exchange.done.wait(1)  # nobody reads meanwhile
+        received = client.read()
+    assert received.ending == "complete"
+    assert received.body == bytes(exchange.sent)
+    row = line.proxy.row(tag)
+    assert (row["end_reason"], row["output_tokens"]) == ("complete", 3000)
+
+
+@over("h1-h1", "h2-h2")
+def test_a_slow_client_that_leaves(line: Line, tag: str) -> None:
+    client, _ = line.ask("chunks=100000;size=1000;delay=0.0005", tag)
+    client.read(frames(2))
+    client.leave("rst")
+    assert line.proxy.row(tag)["end_reason"] == "client_disconnected"
+
+
+@pytest.mark.parametrize(("where", "ends"), [("request", "client_disconnected"), ("response", "complete")])
+def test_client_gone_while_another_addon_takes_its_time(
+    upstream: Upstream, start: Callable[..., Mitmdump], where: str, ends: str, tag: str
+) -> None:
+    """mitmproxy has no `error` for a client that leaves in a `response` hook: all of it had passed."""
+    proxy = start(f"reverse:{upstream.url}", scripts=[USAGE, SLOW])
+    client = Http1(proxy.port).post(x_upstream="chunks=3", x_usage_tag=tag, x_slow=where)
+    if where == "request":
+        assert wait_until(lambda: proxy.rows("tag = ?", tag))
+    else:
+        client.read(lambda received: b"[DONE]" in received.body)
+    client.leave()
+    assert proxy.row(tag)["end_reason"] == ends
+    assert errors_in(proxy.log) == []
 
 
 # -- the upstream
@@ -331,6 +370,18 @@ def test_connection_refused(start: Callable[..., Mitmdump], tag: str) -> None:
     row = proxy.row(tag)
     assert (row["status"], row["end_reason"]) == ("error", "connect_failed")
     assert "Connect call failed" in row["error_message"]
+
+
+def test_connection_refused_before_there_is_a_request(start: Callable[..., Mitmdump]) -> None:
+    """In reverse mode mitmproxy connects first, and closes on the client: there never is a flow, so there is no row."""
+    (nobody,) = free_ports(1)
+    proxy = start(f"reverse:http://127.0.0.1:{nobody}")
+    with Http1(proxy.port) as client:
+        assert client.post().read().ending in ("fin", "rst")
+    proxy.wait_for_line("Connect call failed")
+    assert proxy.stop() == 0
+    assert proxy.rows() == []
+    assert errors_in(proxy.log) == []
 
 
 def test_name_that_does_not_resolve(start: Callable[..., Mitmdump], tag: str) -> None:

@@ -22,6 +22,7 @@ from tests.proxy import USAGE, Mitmdump, rows
 
 from usagetap.upstream.server import Upstream
 
+STALL = Path(__file__).parent / "scripts" / "stall.py"
 CLOCK = Path(__file__).parent / "scripts" / "clock.py"
 
 type Start = Callable[..., Mitmdump]
@@ -34,13 +35,14 @@ class Traffic:
         self.proxy = proxy
         self.upstream = upstream
         self.tags: list[str] = []
+        self.stall = ""
 
     def __call__(self, count: int = 4) -> None:
         for _ in range(count):
             tag = f"call-{len(self.tags)}"
             before = len(self.upstream.requests)
             with Http1(self.proxy.port) as line:
-                received = line.post(STREAM, CHAT, x_upstream="chunks=3", x_usage_tag=tag).read()
+                received = line.post(STREAM, CHAT, x_upstream="chunks=3", x_usage_tag=tag, x_stall=self.stall).read()
             assert received.ending == "complete"
             assert received.body == bytes(self.upstream.requests[before].sent)
             self.tags.append(tag)
@@ -268,6 +270,25 @@ def test_read_only(upstream: Upstream, start: Start, tmp_path: Path) -> None:
     for file in files:
         file.chmod(0o600)
     traffic.all_recorded(db, timeout=30)
+
+
+def test_a_disk_that_stalls(upstream: Upstream, start: Start, tmp_path: Path) -> None:
+    """Of rows that wait for it, a bounded number is in memory and the rest in the journal; then each is there once."""
+    db = tmp_path / "usage.db"
+    proxy = start(f"reverse:{upstream.url}", usage_db=db, scripts=[USAGE, STALL])
+    traffic = Traffic(proxy, upstream)
+    traffic(2)
+    traffic.all_recorded(db)
+    traffic.stall = "on"
+    traffic(1)
+    traffic.stall = ""
+    traffic(120)
+    assert journals(tmp_path)
+    assert len(rows_while_locked(journals(tmp_path))) >= 100
+    traffic.stall = "off"
+    traffic(1)
+    traffic.all_recorded(db, timeout=30)
+    assert journals(tmp_path) == []
 
 
 # -- time
