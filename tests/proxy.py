@@ -201,7 +201,5 @@ def free_ports(count: int) -> list[int]:
 
 def errors_in(log: str) -> list[str]:
     """Lines that no run should have: tracebacks, crashes, entries into the tap's catch-all."""
-    telling = re.compile(
-        r"Traceback|has crashed|Addon error|goes on unrecorded|stumbled|pricing .* failed|given up|LOST"
-    )
-    return [line for line in log.splitlines() if telling.search(line)]
+    telling = r"Traceback|has crashed|Addon error|goes on unrecorded|stumbled|pricing .* failed|given up|LOST"
+    return [line for line in log.splitlines() if re.search(telling, line)]

@@ -130,13 +130,13 @@ test_fail_open.py::test_a_stream_that_cannot_be_read_streams_all_the_same
 it ends all the same, flagged `truncated`
 test_fail_open.py::test_a_row_that_cannot_be_concluded_ends_and_says_so
 
-Early Hints, trailers: mitmproxy passes them over HTTP/2
-so do we
-test_ends.py::test_http2_passes_hints_and_trailers
-
 a client is slow, or another addon is
 everything passes, and the row says how it ended
 test_ends.py::test_a_slow_client_gets_everything
+
+Early Hints, trailers: mitmproxy passes them over HTTP/2
+so do we
+test_ends.py::test_http2_passes_hints_and_trailers
 
 … over HTTP/1 it breaks at them (mitmproxy#2229, #2474), and the client waits in vain
 no worse with us, and the row tells what came

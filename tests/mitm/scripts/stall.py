@@ -1,4 +1,4 @@
-"""A disk that stalls: `x-stall: on` stops the addon's writer, with 100 rows in memory at most, `x-stall: off` frees it."""
+"""A disk that stalls: `x-stall: on` stops the addon's writer, with 100 rows in memory, until `x-stall: off`."""
 
 import threading
 
