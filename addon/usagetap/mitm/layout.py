@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -12,6 +13,7 @@ from usagetap.headline import SOURCES, clean, money, seconds, tokens
 from usagetap.headline import ending as how_it_ended
 
 WIDTH = 72
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 #: token counts in the order of the table; those under another are its subsets
 _COUNTS = (
     ("input_tokens", 0),
@@ -43,9 +45,10 @@ def section(title: str, text: str | Iterable[str], aside: str = "") -> str:
 def page(head: str, *sections: str) -> str:
     """A whole view: the headline, then every section that has something in it.
 
-    An empty line is a blank one: mitmweb gives a line without any character no height.
+    An empty line is a blank one: mitmweb gives a line without any character no height. mitmproxy takes out control
+    characters, but not those that turn the direction of what follows them.
     """
-    text = "\n".join(filter(None, (f"{head}\n" if head else "", *sections)))
+    text = _TURNS.sub("�", "\n".join(filter(None, (f"{head}\n" if head else "", *sections))))
     return "\n".join(line or " " for line in text.rstrip("\n").split("\n"))
 
 

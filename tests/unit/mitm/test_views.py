@@ -120,8 +120,8 @@ def test_errors_and_unknown_shapes_are_shown_too() -> None:
 
 
 def test_control_characters_do_not_reach_the_screen() -> None:
-    flow = flow_of(b'data: {"choices":[{"delta":{"content":"a\\u001b[2Jb"}}]}\n\n')
-    assert "\x1b" not in shown(flow).text
+    flow = flow_of(b'data: {"choices":[{"delta":{"content":"a\\u001b[2Jb\\u202ec"}}]}\n\n')
+    assert not {"\x1b", "\u202e"} & set(shown(flow).text)
 
 
 def message(payload: dict[str, Any], *, from_client: bool = False, status: str | None = None) -> str:
