@@ -59,6 +59,13 @@ class LazyGroup(click.Group):
         entry = SUBCOMMANDS.get(cmd_name)
         return None if entry is None else load(cmd_name, entry)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand; Ctrl-C ends it without a word, with the shell's own exit code for it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of subcommands, without importing any."""
         with formatter.section("Commands"):

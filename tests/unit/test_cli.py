@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -63,3 +64,13 @@ def test_missing_package_names_the_command_that_installs_it(monkeypatch):
     done = CliRunner().invoke(main, ["web"])
     assert done.exit_code == 1
     assert done.output == "Error: `usagetap web` needs the Python package plotly: pip install plotly\n"
+
+
+def test_ctrl_c_ends_a_command_without_a_word(monkeypatch):
+    @click.command()
+    def slow():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load", lambda _name, _entry: slow)
+    done = CliRunner().invoke(cli.main, ["report"])
+    assert (done.exit_code, done.output) == (130, "")

@@ -269,11 +269,17 @@ def _read_prices(path: str | None) -> PriceFile | None:
         raise click.ClickException(str(error)) from error
 
 
+#: a hundred years, in days
+_OLDEST = 36_500
+
+
 def _age(_context: click.Context, _option: click.Parameter, value: str) -> int:
     number, unit = value[:-1], value[-1:]
     factor = {"d": 1, "w": 7, "y": 365}.get(unit)
     if factor is None or not number.isdecimal() or not int(number):
         raise click.BadParameter(f"{value!r} is no age; write 90d, 12w or 2y")
+    if len(number) > 5 or int(number) * factor > _OLDEST:
+        raise click.BadParameter(f"{value!r} is longer ago than there can be rows")
     return int(number) * factor
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -43,7 +44,10 @@ def write(kind: str, rows: Iterable[StoredRow], out: BinaryIO) -> None:
 def write_to(
     path: Path | None, kind: str, rows: Iterable[StoredRow], advance: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Write to a file, which appears only when it is whole, or to stdout; `advance` hears of every row."""
+    """Write to a file, which appears only when it is whole, or to stdout; `advance` hears of every row.
+
+    Raises `ExportError` where the file cannot be written.
+    """
     counted = _counted(rows, advance)
     if path is None:
         write(kind, counted, sys.stdout.buffer)
@@ -53,8 +57,11 @@ def write_to(
         with draft.open("wb") as out:
             write(kind, counted, out)
         draft.replace(path)
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _counted(rows: Iterable[StoredRow], advance: Callable[[int], None]) -> Iterator[StoredRow]:

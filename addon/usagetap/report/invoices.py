@@ -101,7 +101,10 @@ def read_invoice(path: Path) -> Invoice:
             raise InvoiceError(f"{path} is not JSON: {error}") from error
         lines, partial = list(_json_lines(document)), _has_more(document)
     else:
-        lines, partial = list(csv.DictReader(io.StringIO(text.decode("utf-8", "replace")))), False
+        try:
+            lines, partial = list(csv.DictReader(io.StringIO(text.decode("utf-8", "replace"), newline=""))), False
+        except csv.Error as error:
+            raise InvoiceError(f"{path} is neither JSON nor CSV: {error}") from error
     return _sum(path, lines, partial)
 
 

@@ -81,9 +81,12 @@ def _open(url: str, write: bool) -> Database:
     """Open what is there; writing makes the tables new where they are old, but never a database where there is none."""
     from usagetap.store.database import StoreError, connect
     from usagetap.store.migrations import migrate
+    from usagetap.store.place import is_postgres, sqlite_path
     from usagetap.store.queries import open_reader
 
     try:
+        if not is_postgres(url) and sqlite_path(url).is_dir():
+            raise StoreError(f"{url} is a folder, not a database: name the file in it")
         db = open_reader(url)
         if write:
             db.close()

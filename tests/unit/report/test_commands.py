@@ -1,9 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+import usagetap
+
+ADDON = Path(usagetap.__file__).parents[1]
 
 COMMANDS = ("report", "tail", "show", "waste", "reconcile", "reprice", "prune", "export", "refusals")
 
@@ -36,6 +44,11 @@ def test_the_commands_of_refusals_explain_themselves(run, command):
         (("report", "--json", "--csv"), "choose one of --json and --csv"),
         (("prune",), "Missing option '--older-than'"),
         (("prune", "--older-than", "0d"), "'0d' is no age; write 90d, 12w or 2y"),
+        (("prune", "--older-than", "99999999y"), "'99999999y' is longer ago than there can be rows"),
+        (("prune", "--older-than", "101y"), "'101y' is longer ago than there can be rows"),
+        (("show", "last", "--timezone", "Mars"), "unknown time zone 'Mars'"),
+        (("waste", "--since", "soon"), "not a date or time: 'soon'"),
+        (("tail", "-n", "-1"), "-1 is not in the range"),
         (("export", "--format", "xls"), "'xls' is not one of 'csv', 'json', 'ndjson', 'parquet'"),
     ],
 )
@@ -43,6 +56,70 @@ def test_a_wrong_argument_gets_one_line_and_exit_code_2(run, arguments, said):
     shown = run(*arguments, code=2)
     # click boxes its text: look at the words
     assert said in re.sub(r"\s+", " ", shown)
+
+
+@pytest.fixture
+def wrong(tmp_path):
+    """Files that are not what a command expects."""
+    (tmp_path / "text").write_text("hello\n")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "binary").write_bytes(bytes(range(256)) * 1000)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("report", "--db", "{}/none.db"), "there is no database at {}/none.db: run the proxy first, or name another"),
+        (("report", "--db", "{}/folder"), "{}/folder is a folder, not a database: name the file in it"),
+        (("waste", "--db", "{}/binary"), "it is damaged (file is not a database)"),
+        (("tail", "--no-follow", "--db", "{}/empty"), "has no tables of this version of usagetap yet"),
+        (("show", "last", "--db", "sqlite:x"), "names no database file: write sqlite:///relative.db"),
+        (("report", "--db", "postgresql://me:s3cr3t@127.0.0.1:1/x"), "postgresql://me:***@127.0.0.1:1/x: "),
+        (("show", "nosuch"), "no flow 'nosuch': `usagetap tail` shows the beginning of each id"),
+        (("export", "-o", "{}/nowhere/x.csv"), "cannot write {}/nowhere/x.csv: No such file or directory"),
+        (("export", "-o", "{}/text/x.csv"), "cannot write {}/text/x.csv: Not a directory"),
+        (("reconcile", "{}/none"), "cannot read {}/none: No such file or directory"),
+        (("reconcile", "{}/folder"), "cannot read {}/folder: Is a directory"),
+        (("reconcile", "{}/text"), "is no usage export that is known here"),
+        (("reconcile", "{}/empty"), "is no usage export that is known here"),
+        (("reconcile", "{}/binary"), "{}/binary is n"),
+        (("reprice", "--prices", "{}/none"), "{}/none: cannot read the price file: No such file or directory"),
+        (("reprice", "--prices", "{}/folder"), "{}/folder: cannot read the price file: Is a directory"),
+        (("reprice", "--prices", "{}/binary"), "{}/binary: not YAML: "),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(run, wrong, arguments, said):
+    shown = run(*(argument.format(wrong) for argument in arguments), code=1)
+    assert shown.startswith("Error: ")
+    assert said.format(wrong) in shown
+    assert len(shown.splitlines()) == 1
+    assert "s3cr3t" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report",),
+        ("report", "--by", "model,tag,key", "--csv"),
+        ("tail", "-n", "500", "--no-follow"),
+        ("waste",),
+        ("show", "last"),
+        ("export",),
+        ("export", "--format", "ndjson"),
+        ("export", "--format", "json"),
+    ],
+)
+def test_a_pipe_that_closes_is_no_error(db, arguments):
+    """`usagetap … | head -0`: nobody reads, and nobody hears of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "usagetap", *arguments, "--db", str(db)]
+    environment = {**os.environ, "PYTHONPATH": str(ADDON)}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
+    os.close(writer)
+    assert done.stderr == b""
 
 
 def test_refusals_are_listed_and_forgotten(run, db):

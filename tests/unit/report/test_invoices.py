@@ -226,6 +226,7 @@ def test_anthropics_console_usage_as_it_is_in_2026(tmp_path):
         ("{}", "is no usage export that is known here"),
         ("[1, 2]", "is no usage export that is known here"),
         ("{", "is not JSON"),
+        ("SQLite format 3\0\0\r\r\n" + "x" * 200_000, "is neither JSON nor CSV"),
         ("date,requests\nsoon,3\n", "entry 2 has no date in any of date"),
     ],
 )
