@@ -19,7 +19,6 @@ from usagetap.dialects.base import (
     observe_identity,
     openai_usage,
     text,
-    told_by_path,
 )
 from usagetap.model import Observation, Request
 
@@ -37,7 +36,9 @@ class MistralConversations(Dialect):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not _PATH.search(request.path.rstrip("/")):
             return False
-        return told_by_path(request) or (isinstance(request.body, dict) and "inputs" in request.body)
+        if request.body is None:  # OpenAI has such a path, too, for what is no answer
+            return "mistral" in request.host
+        return isinstance(request.body, dict) and "inputs" in request.body
 
     def model(self, request: Request) -> str | None:
         return request.text("model") or request.text("agent_id")
