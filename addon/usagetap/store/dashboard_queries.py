@@ -100,7 +100,7 @@ def spread_since(db: Database, measure: Measure, moments: Sequence[datetime], fi
     """The same of all models together since each of `moments` (the latest first)."""
     bounds = pairwise([LATEST, *map(utc_text, moments)])
     ages = [Period(str(age), first, end) for age, (end, first) in enumerate(bounds)]
-    sums: list[Counter[int]] = [Counter() for _ in ages]
+    sums: list[Counter[str]] = [Counter() for _ in ages]
     for (age, _), counts in _counted(db, measure, ages, filters).items():
         sums[age].update(counts)
     parts = [_spread(counts) for counts in sums]
@@ -109,15 +109,15 @@ def spread_since(db: Database, measure: Measure, moments: Sequence[datetime], fi
     return parts
 
 
-def _spread(counts: Mapping[int, int]) -> Spread:
-    return Spread({bucket / 1000: counts[bucket] for bucket in sorted(counts)})
+def _spread(counts: Mapping[str, int]) -> Spread:
+    return Spread({int(bucket) / 1000: counts[bucket] for bucket in sorted(counts, key=int)})
 
 
 def _counted(
     db: Database, measure: Measure, ages: Sequence[Period], filters: Filters
-) -> Mapping[tuple[int, str | None], Mapping[int, int]]:
-    """By age (whose name is its place) and model: how many responses in each bucket."""
-    found: dict[tuple[int, str | None], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+) -> Mapping[tuple[int, str | None], Mapping[str, int]]:
+    """By age (whose name is its place) and model: how many responses in each bucket, whose number is text."""
+    found: dict[tuple[int, str | None], defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     with db.atomic():  # one snapshot: what is closed may be opened again between two queries
         summed = filters.keys() <= _SPREAD_COLUMNS.keys()
         taken, rest = cover(db, ages, LONG_LEVELS) if summed else ([], ages)
@@ -128,7 +128,7 @@ def _counted(
             for age, model, counts in db.execute_sql(sql, (measure, *values)):
                 mine = found[age, model]
                 for bucket, count in orjson.loads(counts).items():
-                    mine[int(bucket)] += count
+                    mine[bucket] += count
         for stretch in rest:
             known = ("started_at >= ?", "started_at < ?", "status = 'ok'", KNOWN[measure])
             clause, values = where(filters, *known)
@@ -136,7 +136,7 @@ def _counted(
             for model, bucket, count in db.execute_sql(
                 sql.replace("?", db.param), (stretch.first, stretch.end, *values)
             ):
-                found[int(stretch.name or 0), model][bucket] += count
+                found[int(stretch.name or 0), model][str(bucket)] += count
     return found
 
 

@@ -235,7 +235,7 @@ def _look(db: Database, claims: Sequence[tuple[int, Period]], day: tuple[int, Pe
 
 
 def _group(db: Database, dimension: str, closed: str, values: Sequence[str], within: str) -> None:
-    keys = ", ".join((*values, "status", "currency"))
+    keys = ", ".join((*values, "status", "COALESCE(currency, 'USD')"))
     groups = keys if closed.isdigit() else f"{closed}, {keys}"  # a number would be the place of a column
     db.execute_sql(
         f"INSERT INTO temp.sums SELECT '{dimension}', {closed}, ROW_NUMBER() OVER (), {keys},"
