@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
-from usagetap.model import Observation, Request, Transport, Usage
+from usagetap.model import Observation, Request, Transport
 
 Json = dict[str, Any]
 
@@ -187,11 +187,6 @@ def _without_echo(value: Any, depth: int = 5) -> Any:
     return value
 
 
-def details(usage: Json, *names: str) -> Json:
-    """The first of the detail objects `names` that is there and no null."""
-    return next((usage[name] for name in names if isinstance(usage.get(name), dict)), {})
-
-
 def model_in_path(path: str) -> str | None:
     """What a path says is served, where the body need not: Azure's deployment, Databricks' and SageMaker's endpoint."""
     found = re.search(r"/(?:deployments|serving-endpoints|endpoints)/([^/]+)/", path)
@@ -208,66 +203,3 @@ def raw_predict(path: str) -> str | None:
     """
     found = _RAW_PREDICT.search(path.rstrip("/"))
     return found[1] if found else None
-
-
-def openai_usage(usage: Json) -> Usage:
-    """A `usage` object in OpenAI's words, old (`prompt_tokens`) or new (`input_tokens`), and all additions.
-
-    What stands outside the sums is recognised by arithmetic, not by host. Reasoning: xAI's chat API says completion +
-    reasoning = total (recorded 41 times of 41). Audio: Mistral's prompt + audio + completion = total
-    (https://docs.mistral.ai/capabilities/audio/). Wherever the total says so, they are added to what they are part of.
-    Gemini's OpenAI endpoint tells prompt, completion and total only, and thinking, billed as output
-    (https://ai.google.dev/gemini-api/docs/thinking), is what the total has beyond them (recorded: 35 + 12, total 109).
-
-    A total that is as small as the parts proves nothing: Vercel's gateway leaves Gemini's thinking out of both, and
-    there the provider's numbers stand as they are, reasoning larger than the output.
-    """
-    into = details(
-        usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details"
-    )
-    out = details(
-        usage, "completion_tokens_details", "output_tokens_details", "output_token_details", "completion_token_details"
-    )
-    told = Usage(
-        input_tokens=first_integer(usage, "prompt_tokens", "input_tokens"),
-        output_tokens=first_integer(usage, "completion_tokens", "output_tokens"),
-        total_tokens=integer(usage.get("total_tokens")),
-        cache_read_input_tokens=_cache_read(usage, into),
-        cache_write_input_tokens=_cache_write(usage, into),
-        reasoning_output_tokens=_either(integer(out.get("reasoning_tokens")), integer(usage.get("reasoning_tokens"))),
-        audio_input_tokens=_either(integer(into.get("audio_tokens")), integer(usage.get("audio_prompt_tokens"))),
-        audio_output_tokens=integer(out.get("audio_tokens")),
-        image_input_tokens=integer(into.get("image_tokens")),
-        image_output_tokens=integer(out.get("image_tokens")),
-        tool_use_input_tokens=integer(usage.get("connector_tokens")),  # Mistral's: beside the prompt, as Gemini's
-    )
-    if told.input_tokens is not None and told.output_tokens is not None and told.total_tokens is not None:
-        outside = told.total_tokens - told.input_tokens - told.output_tokens
-        if outside > 0 and usage.keys() <= _BARE:
-            told.reasoning_output_tokens = outside
-        if outside > 0 and outside == told.reasoning_output_tokens:
-            told.output_tokens += outside
-        elif outside > 0 and outside == told.audio_input_tokens:
-            told.input_tokens += outside
-    return told
-
-
-_BARE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
-
-
-def _cache_read(usage: Json, into: Json) -> int | None:
-    """Cached input under its many names: OpenAI, DeepSeek, Moonshot and Together, Mistral, Databricks and Vercel."""
-    inside = integer(into.get("cached_tokens"))
-    if inside is not None:
-        return inside
-    return first_integer(
-        usage, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens", "cache_read_input_tokens"
-    )
-
-
-def _cache_write(usage: Json, into: Json) -> int | None:
-    return _either(integer(into.get("cache_write_tokens")), integer(usage.get("cache_creation_input_tokens")))
-
-
-def _either(first: int | None, second: int | None) -> int | None:
-    return second if first is None else first

@@ -17,9 +17,9 @@ from usagetap.dialects.base import (
     mapping,
     observe_error,
     observe_identity,
-    openai_usage,
     text,
 )
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
 
 _PATH = re.compile(r"/conversations(?:/[\w-]+(?:/restart)?)?$")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from usagetap.dialects.base import Dialect, Weight, mapping, observe_error, observe_identity, openai_usage, text
+from usagetap.dialects.base import Dialect, Weight, mapping, observe_error, observe_identity, text
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
 
 _PATH = re.compile(r"/threads/(?:runs|[\w-]+/runs(?:/[\w-]+(?:/(?:submit_tool_outputs|cancel))?)?)$")

@@ -22,11 +22,11 @@ from usagetap.dialects.base import (
     model_in_path,
     observe_error,
     observe_identity,
-    openai_usage,
     raw_predict,
     text,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
 
 # Unescaped quotes cannot stand inside a JSON string, so neither pattern can be met in what a model says.

@@ -12,10 +12,10 @@ from usagetap.dialects.base import (
     model_in_path,
     observe_error,
     observe_identity,
-    openai_usage,
     text,
 )
 from usagetap.dialects.cost import observe_cost, observe_header
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from usagetap.dialects.base import Dialect, mapping, observe_error, openai_usage, text
+from usagetap.dialects.base import Dialect, mapping, observe_error, text
 from usagetap.dialects.cost import observe_cost
 from usagetap.dialects.openai_plain import observe_plain_usage
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
 
 TRANSCRIBED = "conversation.item.input_audio_transcription.completed"

@@ -18,10 +18,10 @@ from usagetap.dialects.base import (
     mapping,
     observe_error,
     observe_identity,
-    openai_usage,
     text,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
 from usagetap.providers import serves_models
 

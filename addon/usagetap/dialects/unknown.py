@@ -21,7 +21,6 @@ from usagetap.dialects.base import (
     mapping,
     observe_error,
     observe_identity,
-    openai_usage,
     text,
 )
 from usagetap.dialects.bedrock_converse import converse_usage
@@ -29,6 +28,7 @@ from usagetap.dialects.cohere import cohere_usage
 from usagetap.dialects.gemini import gemini_usage
 from usagetap.dialects.gemini_interactions import interactions_usage
 from usagetap.dialects.openai_plain import observe_plain_usage
+from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request, Transport, Usage
 
 _TELLS = re.compile(

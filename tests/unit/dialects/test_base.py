@@ -1,4 +1,4 @@
-"""What dialects share: counts, sums that do not add up, errors in every shape."""
+"""What dialects share: counts, errors in every shape, what a path tells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usagetap.dialects import detect
-from usagetap.dialects.base import integer, model_in_path, observe_error, observe_error_body, openai_usage
+from usagetap.dialects.base import integer, model_in_path, observe_error, observe_error_body
 from usagetap.model import Observation, Request
 
 
@@ -22,39 +22,6 @@ def test_a_count_is_a_count_also_as_a_float(count: int) -> None:
 @pytest.mark.parametrize("value", [None, True, "5", -1, 1.5, 1 << 53, float("inf"), float("nan"), [], {}])
 def test_anything_else_is_none(value: Any) -> None:
     assert integer(value) is None
-
-
-def test_reasoning_outside_the_output_is_added_where_the_total_says_so() -> None:
-    outside = {"prompt_tokens": 170, "completion_tokens": 1, "total_tokens": 271}
-    details = {"completion_tokens_details": {"reasoning_tokens": 100}}
-    assert openai_usage(outside | details).output_tokens == 101  # xAI
-    assert openai_usage(outside | details | {"total_tokens": 171}).output_tokens == 1
-    assert openai_usage({"completion_tokens": 1} | details).output_tokens == 1
-
-
-def test_audio_outside_the_input_is_added_where_the_total_says_so() -> None:
-    usage = {"prompt_tokens": 9, "completion_tokens": 201, "total_tokens": 585}
-    details = {"prompt_tokens_details": {"audio_tokens": 375}}
-    assert openai_usage(usage | details).input_tokens == 384  # Mistral
-    assert openai_usage(usage | details | {"total_tokens": 210}).input_tokens == 9
-    assert openai_usage(usage).input_tokens == 9  # nobody says what the rest is
-
-
-@pytest.mark.parametrize(
-    "usage",
-    [
-        {"prompt_tokens_details": {"cached_tokens": 7}},
-        {"input_tokens_details": {"cached_tokens": 7}},
-        {"input_token_details": {"cached_tokens": 7}},
-        {"prompt_token_details": {"cached_tokens": 7}},
-        {"prompt_tokens_details": None, "prompt_cache_hit_tokens": 7},
-        {"cached_tokens": 7},
-        {"num_cached_tokens": 7},
-        {"cache_read_input_tokens": 7},
-    ],
-)
-def test_cached_tokens_have_many_names(usage: dict[str, Any]) -> None:
-    assert openai_usage(usage).cache_read_input_tokens == 7
 
 
 @pytest.mark.parametrize(
