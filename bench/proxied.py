@@ -1,9 +1,10 @@
-"""A real mitmdump in reverse mode before an upstream of our own, for benchmarks: its CPU time and memory are read from
-`/proc`, so only the proxy is measured.
+"""A real mitmdump or mitmweb in reverse mode before an upstream of our own, for benchmarks: its CPU time and memory are
+read from outside, so only the proxy is measured.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -27,7 +28,7 @@ def free_port() -> int:
 
 
 class Proxy:
-    """A running mitmdump."""
+    """A running proxy."""
 
     def __init__(self, pid: int, port: int) -> None:
         self.pid, self.port = pid, port
@@ -35,8 +36,7 @@ class Proxy:
     @property
     def cpu(self) -> float:
         """Seconds of CPU that it has used, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(~self.pid << 3 | 2)  # the clock of that process, as clock_getcpuclockid(3) names it
 
     @property
     def memory(self) -> int:
@@ -48,9 +48,52 @@ class Proxy:
 @contextmanager
 def mitmdump(upstream: str, *arguments: str) -> Iterator[Proxy]:
     """Start it, wait until it listens, stop it."""
+    with _running("mitmdump", upstream, "-q", *arguments) as proxy:
+        yield proxy
+
+
+@contextmanager
+def mitmweb(upstream: str, *arguments: str) -> Iterator[Proxy]:
+    """The same with its pages, and somebody who looks at them: a listener at `/updates`, as every open page is one."""
+    port = free_port()
+    pages = ("--no-web-open-browser", "--set", f"web_port={port}", "--set", "web_password=bench")
+    quiet = ("--set", "termlog_verbosity=error", "--set", "flow_detail=0")
+    with _running("mitmweb", upstream, *quiet, *pages, *arguments) as proxy, _connected(port) as line:
+        line.sendall(
+            b"GET /updates?token=bench HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nupgrade: websocket\r\n"
+            b"connection: upgrade\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % port
+        )
+        if b" 101 " not in line.recv(65536):
+            raise RuntimeError("mitmweb lets nobody listen")
+        listener = threading.Thread(target=_listen, args=(line,), daemon=True)
+        listener.start()
+        yield proxy
+        line.shutdown(socket.SHUT_RDWR)
+        listener.join()
+
+
+def _connected(port: int) -> socket.socket:
+    deadline = time.monotonic() + 10
+    while True:  # it serves its pages a moment later than it proxies
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _listen(line: socket.socket) -> None:
+    while line.recv(1 << 18):
+        pass
+
+
+@contextmanager
+def _running(tool: str, upstream: str, *arguments: str) -> Iterator[Proxy]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(Path(sys.executable).parent / "mitmdump"), "-q", "--mode", f"reverse:{upstream}"]
+        command = [str(Path(sys.executable).parent / tool), "--mode", f"reverse:{upstream}"]
         command += ["--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", f"confdir={folder}", *arguments]
         with subprocess.Popen(command) as process:
             try:
@@ -67,7 +110,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise RuntimeError("mitmdump did not start")
+    raise RuntimeError("it did not start")
 
 
 class Upstream:
@@ -76,8 +119,9 @@ class Upstream:
     Written by hand on sockets: the fake provider formats every frame anew, which would be the bottleneck here.
     """
 
-    def __init__(self, frame: bytes, frames: int, *, join: int = 1) -> None:
+    def __init__(self, frame: bytes, frames: int, *, join: int = 1, pause: float = 0.0) -> None:
         self.frames = frames
+        self._pause = pause
         chunk = frame * join
         self._piece = b"%x\r\n%b\r\n" % (len(chunk), chunk)
         self._pieces = frames // join
@@ -106,22 +150,50 @@ class Upstream:
                 client.sendall(
                     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
                 )
-                burst = self._piece * 16
-                for _ in range(self._pieces // 16):
-                    client.sendall(burst)
-                client.sendall(self._piece * (self._pieces % 16) + self._end)
+                self._send(client)
+
+    def _send(self, client: socket.socket) -> None:
+        together = 1 if self._pause else 16
+        burst = self._piece * together
+        for _ in range(self._pieces // together):
+            client.sendall(burst)
+            if self._pause:
+                time.sleep(self._pause)
+        client.sendall(self._piece * (self._pieces % together) + self._end)
 
 
-REQUEST = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 41\r\n\r\n"
-    b'{"model":"m","stream":true,"messages":[]}'
+HEADERS = b"".join(
+    b"%b\r\n" % line
+    for line in (
+        # what openai-python sends
+        *(b"Accept: application/json", b"Accept-Encoding: gzip, deflate, br, zstd", b"Connection: keep-alive"),
+        *(
+            b"Content-Type: application/json",
+            b"User-Agent: OpenAI/Python 2.8.0",
+            b"Authorization: Bearer sk-0123456789abc",
+        ),
+        *(b"X-Stainless-Lang: python", b"X-Stainless-Package-Version: 2.8.0", b"X-Stainless-OS: Linux"),
+        *(b"X-Stainless-Arch: x64", b"X-Stainless-Runtime: CPython", b"X-Stainless-Runtime-Version: 3.13.9"),
+        *(b"X-Stainless-Async: false", b"x-stainless-retry-count: 0", b"x-stainless-read-timeout: 600"),
+    )
 )
+TURN = {"role": "user", "content": 'def double(word):\n\treturn word + "" + word  # twice\n' * 20}
 
 
-def drain(port: int) -> int:
+def request(turns: int = 1) -> bytes:
+    """A chat request with a conversation of that many kilobytes, as openai-python sends it."""
+    body = json.dumps({"messages": [TURN] * turns, "model": "gpt-4o-mini", "stream": True}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n%bContent-Length: %d\r\n\r\n"
+    return head % (HEADERS, len(body)) + body
+
+
+REQUEST = request()
+
+
+def drain(port: int, asked: bytes = REQUEST) -> int:
     """One request; the bytes of its answer."""
     with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(REQUEST)
+        client.sendall(asked)
         size = 0
         tail = b""
         while not tail.endswith(b"0\r\n\r\n"):
