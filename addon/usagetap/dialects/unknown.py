@@ -86,15 +86,16 @@ def _observe_usage(seen: Observation, holder: Json) -> bool:
     """Take the first object that counts tokens in anybody's words; true if there was one."""
     for usage in (*(mapping(holder.get(name)) for name in _USAGES), _counters(holder)):
         for words, translate in _WORDS:
-            if words.isdisjoint(usage) or not translate(usage).known:
+            told = Usage() if words.isdisjoint(usage) else translate(usage)
+            if not told.known:
                 continue
             if translate is openai_usage:
                 observe_plain_usage(seen, usage)
-                return True
-            if translate is gemini_usage:  # its last object counts as a whole
-                seen.usage = Usage()
-            seen.usage.merge(translate(usage))
-            seen.usage_raw = usage
+            elif translate is gemini_usage:  # its last object counts as a whole
+                seen.usage, seen.usage_raw = told, usage
+            else:
+                seen.usage.merge(told)
+                seen.usage_raw = usage
             return True
     return False
 
