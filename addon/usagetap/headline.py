@@ -20,7 +20,7 @@ SOURCES = {
     "price_table": "from the bundled price table",
     "override": "from your price file",
     "resolved": "asked of the provider afterwards",
-    "estimated": "from estimated tokens",
+    "estimated": "our estimate",
 }
 #: C0 and C1 controls, and the marks that reorder text: what a terminal or a reader could be fooled with
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -106,7 +106,7 @@ def headline(record: Record) -> str:
 
 
 def cost(record: Record) -> str:
-    """What it cost: `$0.0012`, `~$0.0012` (from estimated tokens), `unpriced`; empty where nothing was counted."""
+    """What it cost: `$0.0012`, `~$0.0012` (our estimate), `unpriced`; empty where nothing was counted."""
     if record.cost is not None:
         return ("~" if record.cost_source == "estimated" else "") + money(record.cost, record.currency)
     estimates = (record.estimated_input_tokens, record.estimated_output_tokens)

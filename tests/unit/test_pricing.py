@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from usagetap.model import Record, Request, Usage
+from usagetap.model import STATUS_OF_END, Record, Request, Usage
 from usagetap.pricing import Price, apply, price, read_prices
 from usagetap.pricing.bundled import find
 from usagetap.providers import provider
@@ -128,11 +128,22 @@ def test_estimates_of_a_failed_generation_are_never_priced():
     assert price(failed) is None
 
 
-def test_usage_reported_with_an_error_is_priced_and_doubted():
-    failed = record(status="error", end_reason="upstream_error", usage=Usage(input_tokens=400, output_tokens=0))
-    found = price(failed)
-    assert found.cost == Decimal("0.001")
-    assert found.price_note == "ended in an error: may not be billed"
+@pytest.mark.parametrize("end_reason", [reason for reason, status in STATUS_OF_END.items() if status == "error"])
+@pytest.mark.parametrize("quality", ["exact", "partial"])
+def test_an_errored_generation_is_never_priced_as_accepted(tmp_path, end_reason, quality):
+    usage = Usage(input_tokens=400, output_tokens=0)
+    failed = record(status="error", end_reason=end_reason, usage=usage, usage_quality=quality)
+    for mine in (None, prices(tmp_path, "- {model: gpt-4o*, input: 2.5, output: 10}")):
+        found = price(failed, overrides=mine)
+        if end_reason == "no_usage":  # it ended well
+            continue
+        assert (found.cost, found.cost_source) == (Decimal("0.001"), "estimated"), "apart from what was accepted"
+        assert "ended in an error: may not be billed" in found.price_note
+
+
+def test_what_the_provider_says_that_an_error_cost_is_its_cost():
+    failed = record(status="error", end_reason="upstream_error", usage=Usage(input_tokens=400), cost=Decimal("0.01"))
+    assert price(failed) == Price(Decimal("0.01"), "USD", "provider")
 
 
 def test_estimated_tokens_are_priced_apart():

@@ -70,7 +70,8 @@ def price(record: Record, *, overrides: PriceFile | None = None) -> Price | None
         # an hour's rate by the second has no end
         cost=round(billed.cost, 18).normalize(),
         currency=table.rates.currency,
-        cost_source="estimated" if estimated else table.source,
+        # what failed may never be billed: nothing that we work out for it is a cost like others
+        cost_source="estimated" if estimated or row.failed else table.source,
         price_version=table.version,
         price_note="; ".join(dict.fromkeys(notes)) or None,
     )
@@ -94,6 +95,11 @@ class _Row:
             names = names[::-1]  # the request's id says where it runs, `global.` being cheaper; the answer's does not
         self.models = [name for name in dict.fromkeys(names) if name]
         self.tier = told.tier(record.service_tier)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in an error, so that nobody knows whether the provider took it for accepted."""
+        return self.record.status == "error" and self.record.end_reason != "no_usage"
 
     def figure_is_empty(self) -> bool:
         """Whether the provider's zero says nothing: Azure's Grok carries xAI's field, always 0, and bills itself."""
@@ -169,7 +175,7 @@ class _Row:
     def doubts(self, *, estimated: bool) -> list[str]:
         """Why the price may not be what is billed."""
         record, doubts = self.record, []
-        if record.status == "error" and record.end_reason != "no_usage":
+        if self.failed:
             doubts.append("ended in an error: may not be billed")
         if record.usage_quality == "partial" and not estimated:
             doubts.append("cut short: a lower bound")

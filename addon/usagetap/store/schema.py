@@ -84,7 +84,9 @@ class UsageRow(Model):
     usage_raw = _text("the provider's own usage object(s) as JSON")
     cost = _text("decimal text; NULL is unpriced, never 0")
     currency = _text("`USD` unless the price says otherwise")
-    cost_source = _text("`provider` · `price_table` · `override` · `resolved` · `estimated` (from estimated tokens)")
+    cost_source = _text(
+        "`provider` · `price_table` · `override` · `resolved` · `estimated` (from estimated tokens, or of what failed)"
+    )
     price_version = _text("what the price came from")
     price_note = _text("what the price left out")
     chunks = _count("chunks of the body as they came from upstream")
