@@ -41,8 +41,8 @@ Filters = Mapping[str, Sequence[str | None]]
 class Totals:
     """One line of a report. Token sums are `None` where nobody said anything; usage fetched twice is in them once.
 
-    `cost` and `estimated_cost` (of estimated tokens, or of what failed) are apart, each by currency. `unpriced` rows used something that
-    has no price, `missing` rows ended without the usage that was due: neither is in any sum.
+    `cost` and `estimated_cost` (of what was estimated or failed) are apart, each by currency. `unpriced` rows used
+    something that has no price, `missing` rows ended without the usage that was due: neither is in any sum.
     """
 
     period: str | None = None
