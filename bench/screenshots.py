@@ -81,8 +81,9 @@ def call(proxy: Mitmweb, path: str, model: str, words: str) -> None:
 
 def dashboard(browser: Any, proxy: Mitmweb, path: Path, scheme: str, width: int) -> None:
     """The page, whole on the desk, its beginning on the phone."""
+    height, scale = (1400, 1.25) if width > 500 else (844, 1.5)
     context = browser.new_context(
-        viewport={"width": width, "height": 1400 if width > 500 else 844}, color_scheme=scheme, device_scale_factor=1.5
+        viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale
     )
     page = context.new_page()
     page.goto(f"{proxy.web}/usage?token={PASSWORD}")

@@ -13,7 +13,7 @@
 
   function look() {
     return {
-      margin: { l: 52, r: 8, t: 6, b: 30 },
+      margin: { l: 52, r: 8, t: 12, b: 30 },
       height: 236,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
