@@ -202,13 +202,14 @@ def reconcile(file: Path, as_json: bool, db: str) -> None:
     """
     from usagetap.report import reconcile as compared
     from usagetap.report.invoices import InvoiceError, read_invoice
+    from usagetap.report.progress import progress
 
     try:
         invoice = read_invoice(file)
     except InvoiceError as error:
         raise click.ClickException(str(error)) from error
-    with opened(db) as database:
-        pairs = compared.compare(database, invoice)
+    with opened(db) as database, progress("comparing", len(invoice.days)) as advance:
+        pairs = compared.compare(database, invoice, advance)
     if as_json:
         say_json(compared.as_json(invoice, pairs))
     else:

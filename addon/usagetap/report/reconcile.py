@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -38,30 +38,31 @@ class Pair:
         return True
 
 
-def compare(db: Database, invoice: Invoice) -> list[Pair]:
-    """Every day and model that either side knows, within the days of the invoice."""
-    ours = _ours(db, invoice)
+def compare(db: Database, invoice: Invoice, advance: Callable[[int], None] = lambda _: None) -> list[Pair]:
+    """Every day and model that either side knows, within the days of the invoice; `advance` hears of every day."""
+    ours: dict[tuple[str, str], Sums] = {}
+    for day in invoice.days:
+        for name, sums in _ours(db, invoice, day):
+            ours.setdefault((day, name), Sums()).add(sums)
+        advance(1)
     if all(not model for _, model in invoice.sums):
         ours = _by_day(ours)
     keys = sorted({*invoice.sums, *ours})
     return [Pair(*key, invoice.sums.get(key, Sums()), ours.get(key, Sums())) for key in keys]
 
 
-def _ours(db: Database, invoice: Invoice) -> dict[tuple[str, str], Sums]:
-    days = invoice.days
-    first = datetime.fromisoformat(days[0]).replace(tzinfo=UTC)
-    last = datetime.fromisoformat(days[-1]).replace(tzinfo=UTC) + timedelta(days=1)
-    found: dict[tuple[str, str], Sums] = {}
+def _ours(db: Database, invoice: Invoice, day: str) -> Iterator[tuple[str, Sums]]:
+    """What passed the proxy on one UTC day, by the invoice's name of the model."""
+    first = datetime.fromisoformat(day).replace(tzinfo=UTC)
     by = ("provider", "response_model", "model")
-    for line in aggregate(db, by=by, period="day", timezone=UTC, since=first, until=last):
+    for line in aggregate(db, by=by, timezone=UTC, since=first, until=first + timedelta(days=1)):
         provider, served, asked = (line.keys[name] or "" for name in by)
-        if line.period in days and _is_of(provider, invoice.provider):
+        if _is_of(provider, invoice.provider):
             name = model_key(served or asked)
             # a name that the invoice knows wins: some bill by what was asked for, some by what was served
-            if (line.period, name) not in invoice.sums and (line.period, model_key(asked)) in invoice.sums:
+            if (day, name) not in invoice.sums and (day, model_key(asked)) in invoice.sums:
                 name = model_key(asked)
-            found.setdefault((line.period, name), Sums()).add(_sums(line))
-    return found
+            yield name, _sums(line)
 
 
 def _is_of(provider: str, wanted: str) -> bool:
