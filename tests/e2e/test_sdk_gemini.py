@@ -94,3 +94,39 @@ def test_a_stream_that_the_client_closes_is_aborted(home: House, way: Way) -> No
     row = home.proxies["tap"].row(seen.tag)
     assert (row["status"], row["end_reason"]) == ("aborted", "client_disconnected")
     assert (row["input_tokens"], row["usage_quality"]) == (11, "partial")
+
+
+async def live(home: House, key: str) -> Seen:
+    """Two turns of a recorded session; what the SDK tells of each one's usage."""
+    seen, headers = headers_for("")
+    place = {"base_url": REVERSE.url(home, "tap", ""), "api_version": "v1alpha"}
+    trust = {"async_client_args": {"ssl": home.trust("tap")}}  # wss it is, whatever the address says
+    headers |= {"x-capture": "gemini_live/turns"}
+    one = genai.Client(api_key=key, vertexai=False, http_options=place | trust)
+    config = {"response_modalities": ["AUDIO"], "http_options": {"headers": headers}}
+    async with one.aio.live.connect(model="gemini-2.5-flash-native-audio", config=config) as session:
+        for number, words in enumerate(("I am Ann.", "Name a bird.")):
+            said = {"role": "user", "parts": [{"text": words}]}
+            await session.send_client_content(turns=said, turn_complete=bool(number))
+        for _ in range(2):
+            async for message in session.receive():
+                if message.usage_metadata:
+                    seen.add(message.usage_metadata)
+            await session.send_realtime_input(audio={"data": b"\0\0", "mime_type": "audio/pcm"})
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore:The SDK's ephemeral token support is experimental")
+@pytest.mark.parametrize("key", ["key", "auth_tokens/ephemeral"])
+def test_live_has_a_row_for_each_turn(home: House, key: str) -> None:
+    seen = asyncio.run(live(home, key))
+    rows = home.proxies["tap"].ended(2, "tag = ? AND end_reason = 'complete'", seen.tag)
+    assert [row["turn"] for row in rows] == [1, 2]
+    told = [
+        (one["promptTokenCount"], one["responseTokenCount"] + one.get("thoughtsTokenCount", 0)) for one in seen.items
+    ]
+    assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == told == [(1131, 50), (1190, 9)]
+    every = {"dialect": "gemini_live", "transport": "websocket", "status": "ok", "usage_quality": "exact"}
+    every |= {"request_model": "models/gemini-2.5-flash-native-audio"}
+    for row in rows:
+        assert {name: row[name] for name in every} == every
