@@ -105,6 +105,8 @@ HEADERS: tuple[tuple[str, str], ...] = (
     ("ngrok-aig-", "ngrok"),  # https://ngrok.com/docs/ai-gateway/how-it-works#response-headers
 )
 
+_PREFIXES = tuple(prefix for prefix, _ in HEADERS)
+
 
 def provider(request: Request, response_headers: Mapping[str, str] | None = None) -> str:
     """OTel's `gen_ai.provider.name` for who answers `request`; the host where nobody is recognised.
@@ -118,9 +120,8 @@ def provider(request: Request, response_headers: Mapping[str, str] | None = None
         return known
     for headers in (response_headers or {}, request.headers):
         for name in headers:
-            for prefix, gateway in HEADERS:
-                if name.startswith(prefix):
-                    return gateway
+            if name.startswith(_PREFIXES):
+                return next(gateway for prefix, gateway in HEADERS if name.startswith(prefix))
     return request.host
 
 
