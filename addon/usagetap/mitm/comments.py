@@ -1,7 +1,8 @@
 """Usage beside the flow: its comment leads with the numbers, its marker shows what went wrong.
 
-Nothing here runs per chunk. While streams run, a timer looks at them once a second; when one has ended, the writer says
-so once its record is priced. What a person wrote into a comment, or marked, stays as it is.
+Nothing here runs per chunk. While streams run, a timer looks at them once a second, and shows anew what has twice the
+frames; when one has ended, the writer says so once its record is priced. What a person wrote into a comment, or marked,
+stays as it is.
 """
 
 from __future__ import annotations
@@ -91,7 +92,13 @@ class Comments:
 
     @fail_open
     def _progress(self, flow: http.HTTPFlow, known: Exchange) -> bool:
-        return known.reader is not None and write(flow, running_line(known), None)
+        if known.reader is None:
+            return False
+        line = running_line(known)
+        if known.reader.frames < 2 * known.shown_frames:  # an update costs as much as some frames: few for many
+            return False
+        known.shown_frames = known.reader.frames
+        return write(flow, line, None)
 
     def ended(self, records: Sequence[Record]) -> None:
         """Records have ended and are priced; called on the writer's thread. Does nothing without a view."""

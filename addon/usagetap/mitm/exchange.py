@@ -53,6 +53,8 @@ class Exchange:
     """The beginning of a streamed body, for the UI."""
     kept_bytes: int = 0
     kept_cut: bool = False
+    shown_frames: int = 0
+    """Frames when its comment was last brought up to date."""
     idle_frames: int = -1
     """Frames at the last look of the idle timeout, and when that number was first seen."""
     idle_since: float = 0.0
