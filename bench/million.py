@@ -2,9 +2,9 @@
 
     python -m bench.million [--rows 1000000] [--db FILE] [--keep] [--cold] [--unsummed]
 
-Rows are spread evenly over a year: 30 models, 20 clients, 8 keys, 6 tags, one in ten not `ok`. A proxy sums what is over
-while it runs; so the database is summed first, but with --unsummed. Each figure is taken in a fresh process (no caches
-of SQLite's or ours; the operating system's are warm, but with --cold).
+Rows are spread evenly over a year: 30 models, 20 clients, 8 keys, 6 tags, one in ten not `ok`. A proxy sums what is
+over while it runs; so the database is summed first, but with --unsummed. Each figure is taken in a fresh process (no
+caches of SQLite's or ours; the operating system's are warm, but with --cold).
 """
 
 from __future__ import annotations
