@@ -2,7 +2,9 @@
 
 The promise: what was put more than 100 ms before a `kill -9` is in the database or in the journal. So turns are 30 ms
 apart and no longer; estimating has a thread of its own and a share of each turn, and what does not fit into it is added
-after its row is safe; and a locked database is waited for only briefly before the rows go to the journal.
+after its row is safe; a locked database is waited for only briefly before the rows go to the journal; and where a turn
+is stuck in the database all the same (a checkpoint on a busy disk, SQLite's own recovery after another's death, which
+takes its time whatever timeout is set), a watch puts into the journal what it has and what waits.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from usagetap.model import Record
 from .backing import Backing, Log
 from .finishing import Finish, Finisher
 from .journal import JOURNAL_LIMIT, Entry
+from .place import is_postgres
 from .rows import Row, from_row, snapshot, to_iso, to_row
 from .upsert import write_finish
+from .watch import Watch
 
 Closure = Callable[[Database], object]
 Told = Callable[[Sequence[Record]], None]
@@ -37,6 +41,8 @@ BATCH_LIMIT = 250
 FINISH_BUDGET = 0.01
 #: rows that may wait in memory, a few kilobytes each at most; from there on they go to the journal
 QUEUE_LIMIT = 10_000
+#: seconds that a turn may take until its rows and those that wait go to the journal as well; a network takes longer
+STUCK, STUCK_FAR = 0.04, 1.0
 #: times that a closure is tried again when the database fails it
 CLOSURE_TRIES = 20
 
@@ -70,6 +76,8 @@ class Writer:
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._backing = Backing(url, instance, log, self._finish_row, journal_dir, journal_limit)
         self._finisher = Finisher(self._finish_record, lambda: self._queue.put(None))
+        self._watch = Watch(STUCK_FAR if is_postgres(url) else STUCK, self._rescue)
+        self._in_turn: Sequence[_Item] = ()
         self._closures: deque[_Closure] = deque()
         self._set_aside: deque[_Item] = deque()
         self._standing_in = threading.Lock()
@@ -82,6 +90,7 @@ class Writer:
     def start(self) -> None:
         """Start the threads. What was put before is written too."""
         self._finisher.start()
+        self._watch.start()
         self._thread.start()
 
     def put(self, record: Record, finish: Finish | None = None) -> None:
@@ -151,23 +160,28 @@ class Writer:
     # on the writer's thread
 
     def _run(self) -> None:
+        self._watch.begin()
         self._backing.open()
         while True:
             try:
-                self._turn(self._gather())
+                self._watch.end()
+                items = self._gather()
+                self._watch.begin()
+                self._turn(items)
                 if self._stopping and self._queue.empty() and not self._set_aside:
                     break
                 self._backing.chores()
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded at all
                 self._log(logging.ERROR, f"usage: the writer stumbled over {error!r}")
                 time.sleep(TURN_EVERY)
+        self._watch.stop()
         self._finisher.stop()
         self._write_late(limit=self._finisher.behind)
         self._run_closures()
         self._backing.close()
 
     def _gather(self) -> list[_Item]:
-        items = [self._set_aside.popleft() for _ in range(len(self._set_aside))]
+        items = [self._set_aside.popleft() for _ in range(min(BATCH_LIMIT, len(self._set_aside)))]
         if not items:
             busy = (self._finisher.late or self._closures) and not self._backing.out
             try:
@@ -186,6 +200,7 @@ class Writer:
         return items
 
     def _turn(self, items: Sequence[_Item]) -> None:
+        self._in_turn = items
         ended: dict[str, _Put] = {}
         for item in items:
             if isinstance(item, _Put) and item.record.status != "open":
@@ -204,6 +219,7 @@ class Writer:
                 self._closures.append(item)
                 self._run_closures()
         self._backing.save(entries)
+        self._in_turn = ()
         self._tell(list(finished.values()))
         for item in items:
             if isinstance(item, threading.Event):
@@ -276,6 +292,33 @@ class Writer:
                     return
             self._closures.popleft()
 
+    def _rescue(self) -> None:
+        """The writer is stuck: journal what its turn has and what waits behind it. It goes on with both all the same;
+        what is written twice is there once.
+        """
+        if not self._standing_in.acquire(blocking=False):
+            return
+        try:
+            items = [*self._in_turn, *self._set_aside]
+            while len(self._set_aside) < self._queue_limit:
+                try:
+                    items.append(self._queue.get_nowait())
+                except Empty:
+                    break
+                self._set_aside.append(items[-1])
+            entries = []
+            for item in items:
+                if isinstance(item, Entry):
+                    entries.append(item)
+                elif isinstance(item, _Put) and not item.journaled:
+                    item.journaled = True
+                    entries.append(Entry(to_row(item.record), finished=item.record.status == "open"))
+            if entries:
+                self._backing.spill(entries)
+                self._backing.overflowed = True
+        finally:
+            self._standing_in.release()
+
     def _stand_in(self) -> None:
         """The writer is stuck (a stalled disk, an endless closure) and memory is at its bound: journal in its place.
 
@@ -305,11 +348,12 @@ class Writer:
 class _Put:
     """A record on its way, and the finish that only it has."""
 
-    __slots__ = ("finish", "record")
+    __slots__ = ("finish", "journaled", "record")
 
     def __init__(self, record: Record, finish: Finish | None) -> None:
         self.record = record
         self.finish = finish
+        self.journaled = False
 
 
 class _Closure:

@@ -10,16 +10,23 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from usagetap.model import Record
+from usagetap.store import backing
+from usagetap.store import writer as writing
 from usagetap.store.database import connect
 from usagetap.store.instance import new_id
 from usagetap.store.queries import open_reader, recent, refusals
 from usagetap.store.rows import from_row
+from usagetap.store.upsert import write
 from usagetap.store.writer import Writer
 
 CHILD = """
 import sys, time
 from usagetap.model import Record
+from usagetap.store import backing
+from usagetap.store import writer as writing
 from usagetap.store.writer import Writer
 url, instance, count, forever = sys.argv[1], sys.argv[2], int(sys.argv[3]), len(sys.argv) > 4
 writer = Writer(url, instance=instance, finish=None, log=lambda level, text: print(text, file=sys.stderr))
@@ -260,6 +267,43 @@ def test_memory_is_bounded_while_the_writer_is_stuck_and_the_rest_is_journaled(
     eventually(lambda: writer.waiting < 100)
     gate.set()
     eventually(lambda: _rows(url, "cost") == [("1",)] * 1_000 and not writer.journals())
+    assert writer.lost == 0
+
+
+def test_what_is_stuck_in_the_database_is_in_the_journal_meanwhile_and_once_in_the_end(
+    url: str,
+    start: Callable[..., Writer],
+    record: Any,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rows of the turn that is stuck, and those behind it: nothing but time passes."""
+    gate = threading.Event()
+
+    def stuck(*told: Any) -> None:
+        gate.wait(30)
+        write(*told)
+
+    def price(record: Record) -> None:
+        record.cost = Decimal(1)
+
+    def journaled() -> str:
+        return "".join(path.read_text() for path in writer.journals())
+
+    monkeypatch.setattr(writing, "STUCK", 0.02)
+    monkeypatch.setattr(writing, "STUCK_FAR", 0.02)
+    writer = start(url, finish=price)
+    assert writer.flush(10)
+    monkeypatch.setattr(backing, "write", stuck)
+    writer.put(record(1))
+    eventually(lambda: "i-1" in journaled())
+    writer.put(record(1, "complete"))
+    writer.put(record(2, "complete"))
+    eventually(lambda: "complete" in journaled() and "i-2" in journaled())
+    gate.set()
+    assert writer.flush(10)
+    eventually(lambda: not writer.journals())
+    assert _rows(url, "status, end_reason, cost") == [("ok", "complete", "1")] * 2
     assert writer.lost == 0
 
 
