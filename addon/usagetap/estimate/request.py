@@ -17,6 +17,8 @@ _UNCOUNTABLE = frozenset(
     {"image_url", "image", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url"}
 )
 _JSON_TYPES = {"integer": "number", "string": "string", "number": "number", "boolean": "boolean", "null": "null"}
+#: what says that the model reads more than the request holds: stored conversations, prompts and caches
+_ELSEWHERE = ("previous_response_id", "conversation", "cachedContent")
 #: what the makers call the schema of a function's parameters
 _PARAMETERS = ("parameters", "input_schema", "parametersJsonSchema", "parameters_json_schema")
 _DEEPEST = 8
@@ -25,10 +27,12 @@ _DEEPEST = 8
 def count_request(tokenizer: Tokenizer, family: Family, body: Any) -> int | None:
     """Input tokens of a request body (chat, completions, responses, Anthropic, Gemini, embeddings).
 
-    `None` where it cannot be said: no text in it that we know, or images, audio and files, whose price is not in the
-    body.
+    `None` where it cannot be said: no text in it that we know, images, audio and files, whose price is not in the
+    body, or a conversation that the provider keeps.
     """
     if not isinstance(body, dict):
+        return None
+    if any(body.get(key) for key in _ELSEWHERE):
         return None
     turns = _turns(body)
     if turns is None:
@@ -160,7 +164,7 @@ def render_tools(tools: Any) -> str:
             continue
         if isinstance(function.get("description"), str):
             lines += [f"// {line}" for line in function["description"].splitlines()]
-        parameters = next((function[key] for key in _PARAMETERS if key in function), None)
+        parameters = _inlined(next((function[key] for key in _PARAMETERS if key in function), None))
         if isinstance(parameters, dict) and parameters.get("properties"):
             lines += [
                 f"type {function['name']} = (_: {{",
@@ -172,6 +176,20 @@ def render_tools(tools: Any) -> str:
         else:
             lines += [f"type {function['name']} = () => any;", ""]
     return "\n".join(["namespace functions {", "", *lines, "} // namespace functions"]) if lines else ""
+
+
+def _inlined(schema: Any, definitions: Any = None, depth: int = 0) -> Any:
+    """A schema with its `$ref`s replaced by what they name, as deep as anybody nests them."""
+    if isinstance(schema, list):
+        return [_inlined(each, definitions, depth) for each in schema]
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return schema
+    if definitions is None:
+        definitions = schema.get("$defs") or schema.get("definitions")
+    named = schema.get("$ref")
+    if isinstance(named, str) and isinstance(definitions, dict):
+        return _inlined(definitions.get(named.rpartition("/")[2]), definitions, depth + 1)
+    return {key: _inlined(value, definitions, depth + (key != "properties")) for key, value in schema.items()}
 
 
 def _functions(tools: list[Any]) -> Iterator[Any]:

@@ -88,6 +88,25 @@ def test_titles_and_defaults_are_told_as_well():
     assert lines[2:7] == ["type add = (_: {", "// add_args", "// A", "a?: number, // default: 1", "}) => any;"]
 
 
+def test_definitions_are_told_where_they_are_used():
+    author = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    parameters = {
+        "properties": {
+            "author": {"$ref": "#/$defs/Author"},
+            "others": {"type": "array", "items": {"$ref": "#/$defs/A"}},
+        },
+        "$defs": {"Author": author, "A": {"$ref": "#/$defs/Author"}},
+    }
+    shown = render_tools([{"name": "f", "parameters": parameters}])
+    assert "author?: {\nname: string,\n}," in shown
+    assert "others?: {\nname: string,\n}[]," in shown
+
+
+def test_a_definition_of_itself_ends():
+    endless = {"properties": {"next": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": {"$ref": "#/$defs/Node"}}}
+    assert "type f" in render_tools([{"name": "f", "parameters": endless}])
+
+
 def test_geminis_tools_hold_lists_of_functions():
     declared = {"name": "f", "parametersJsonSchema": {"properties": {"x": {"type": "string"}}}}
     assert "x?: string," in render_tools([{"functionDeclarations": [declared, {"name": "g"}]}, {"googleSearch": {}}])
@@ -148,6 +167,9 @@ def test_tools_and_schemas_and_calls_cost_tokens():
     [
         chat(("user", [{"type": "image_url", "image_url": {"url": "https://x"}}])),
         chat(("user", "hi"), tools=[{"type": "web_search"}]),
+        {"model": "gpt-4o", "input": "and then?", "previous_response_id": "resp_1"},
+        {"model": "gpt-4o", "input": "and then?", "conversation": "conv_1"},
+        {"contents": [{"parts": [{"text": "hi"}]}], "cachedContent": "cachedContents/1"},
         {"contents": [{"parts": [{"inlineData": {"data": "…"}}]}]},
         {"messages": []},
         {},
