@@ -4,7 +4,7 @@
     PYTHONPATH=addon python -m bench.estimates ../shared/corpus/http.jsonl.gz --table    the table of the README
     PYTHONPATH=addon python -m bench.estimates ../shared/corpus/http.jsonl.gz --fit      what the constants come from
 
-The exchanges are split by their ids: constants are read off one half (`--fit` shows it), figures are of the other.
+The exchanges are split by their ids: constants are what one half says (`--fit` shows it), figures are of the other.
 Streams are measured whole, and cut at five random frames each. What a cut stream had cost, the provider never says; it
 can be known where
 
@@ -250,16 +250,16 @@ def show(title: str, pairs: dict[str, list[Pair]]) -> None:
 
 def table(measured: Measured) -> Iterator[str]:
     """The same for the README, as Markdown: the families with five streams and more."""
-    yield "| family, API | whole streams | in 3 % | cuts | in 3 % | in 10 % | truth of a cut | requests | in 3 % |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| family, API | whole | in 3 % | in 10 % | cuts | in 3 % | in 10 % | truth of a cut | requests | in 3 % |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for name, pairs in sorted(measured.whole.items(), key=lambda item: -len(item[1])):
         if len(pairs) < 5:
             continue
         ended = Line.of(pairs)
-        row = [name, str(ended.pairs), f"{ended.near:.0%}", "", "", "", "nobody tells"]
+        row = [name, str(ended.pairs), f"{ended.near:.0%}", f"{ended.wide:.0%}", "", "", "", "nobody tells"]
         if measured.cut[name]:
             cut = Line.of(measured.cut[name])
-            row[3:] = [str(cut.pairs), f"{cut.near:.0%}", f"{cut.wide:.0%}", measured.truths[name].most_common(1)[0][0]]
+            row[4:] = [str(cut.pairs), f"{cut.near:.0%}", f"{cut.wide:.0%}", measured.truths[name].most_common(1)[0][0]]
         asked = Line.of(measured.input[name]) if measured.input[name] else None
         row += [str(asked.pairs), f"{asked.near:.0%}"] if asked else ["", ""]
         yield f"| {' | '.join(row)} |"

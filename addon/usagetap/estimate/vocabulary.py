@@ -94,9 +94,9 @@ FAMILIES: tuple[tuple[str, Family], ...] = (
     ),
     (
         r"claude|anthropic",
-        Family("claude", scale=1.22, per_answer=3, per_call=40, around_tools=400, around_tools_chat=400),
+        Family("claude", scale=1.14, per_answer=3, per_call=36, around_tools=430, around_tools_chat=430),
     ),
-    (r"gemini|gemma", Family("gemini", scale=1.1, per_call=10, per_message=0, per_request=1)),
+    (r"gemini|gemma", Family("gemini", scale=1.04, per_call=10, per_message=0, per_request=1)),
     (r"mi[sx]tral|magistral|codestral|devstral|ministral|voxtral", Family("mistral", scale=1.15, per_message=2)),
     (r"llama", Family("llama", per_message=5, per_request=10)),
     (r"qwen|qwq", Family("qwen", per_message=5, per_request=4)),
