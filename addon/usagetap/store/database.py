@@ -96,8 +96,14 @@ def _sqlite(path: Path, read_only: bool, busy_timeout: int) -> SqliteDatabase:
         if not path.exists():
             raise StoreError(f"there is no database at {path}: run the proxy first, or name another with --db")
         return SqliteDatabase(_read_only_uri(path), timeout=busy_timeout / 1000, uri=True)
-    # made by us before SQLite does, for the mode: the -wal and -shm files take theirs from it
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Made by us before SQLite does, for the mode: the -wal and -shm files take theirs from it. But only where there is
+    # none: closing a file drops every lock of this process on it, also those of its other connections. Whoever closes
+    # the database next would take itself for the last, and delete the log that we go on writing: "How to corrupt" on
+    # SQLite's pages, 2.2
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
     # NORMAL: a commit survives the death of the process (`kill -9`) without an fsync of its own; what a power failure
     # can cost is the last commits, never the database
     pragmas = [("page_size", PAGE_SIZE), ("journal_mode", "wal"), ("synchronous", "normal")]

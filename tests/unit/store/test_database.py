@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,20 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(OperationalError, match="readonly"):
         db.execute_sql("CREATE TABLE x (y)")
     db.close()
+
+
+def test_a_second_connection_does_not_cost_the_first_its_lock(tmp_path: Path) -> None:
+    """Or another process that comes and goes takes itself for the last, and deletes the log that we write."""
+    path = tmp_path / "u.db"
+    first = connect(path)
+    first.execute_sql("CREATE TABLE x (y)")
+    connect(path).close()
+    look = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); print(*db.execute('SELECT COUNT(*) FROM x'));"
+    for count in range(2):
+        seen = subprocess.run([sys.executable, "-c", look + "db.close()", path], capture_output=True, check=True)
+        assert seen.stdout == b"(%d,)\n" % count
+        first.execute_sql("INSERT INTO x VALUES (1)")
+    first.close()
 
 
 @pytest.mark.parametrize(
