@@ -58,17 +58,22 @@ _REOPEN = (
     " AND first <= {row}.started_at), '') AND first < SUBSTR({row}.started_at, 1, 10) || 'T99'"
     " AND last > {row}.started_at;"
 )
-_LAST = f"(SELECT MAX(last) FROM usage_closed WHERE state < {REOPENED})"
 
 
-def _trigger(event: str, *rows: str) -> str:
-    steps = " ".join(_REOPEN.format(level=level, row=row) for row in rows for level in LEVELS)
+def _trigger(event: str, row: str, condition: str = "1") -> str:
+    name = f"usage_reopened_by_{event.split(maxsplit=1)[0].lower()}_of_{row.lower()}"
     # nearly every row is of the hour that is now, of which nothing is summed: one look at an index tells
-    guards = " OR ".join(f"{row}.started_at < {_LAST}" for row in rows)
-    return f"CREATE TRIGGER usage_reopened_by_{event.lower()} AFTER {event} ON usage WHEN {guards} BEGIN {steps} END"
+    guard = f"{condition} AND {row}.started_at < (SELECT MAX(last) FROM usage_closed WHERE state < {REOPENED})"
+    steps = " ".join(_REOPEN.format(level=level, row=row) for level in LEVELS)
+    return f"CREATE TRIGGER {name} AFTER {event} ON usage WHEN {guard} BEGIN {steps} END"
 
 
-TRIGGERS: tuple[str, ...] = (_trigger("INSERT", "NEW"), _trigger("UPDATE", "OLD", "NEW"), _trigger("DELETE", "OLD"))
+TRIGGERS: tuple[str, ...] = (
+    _trigger("INSERT", "NEW"),
+    _trigger("UPDATE", "NEW"),
+    _trigger("UPDATE OF started_at", "OLD", "OLD.started_at <> NEW.started_at"),
+    _trigger("DELETE", "OLD"),
+)
 
 
 def dimension_of(names: Iterable[str]) -> str | None:

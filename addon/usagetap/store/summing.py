@@ -80,16 +80,11 @@ def catch_up(db: Database, now: datetime) -> Iterator[None]:
     """
     yield from _forget(db)
     until = utc_text(now - timedelta(seconds=GRACE))
-    months: dict[date, None] = {}
-    before = until
-    while newest := db.execute_sql("SELECT MAX(started_at) FROM usage WHERE started_at < ?", (before,)).fetchone()[0]:
-        day = datetime.fromisoformat(newest).astimezone(UTC).date()
-        months[day.replace(day=1)] = None
-        before = _stretch(day, 0, 24).first
-        if not _is_closed(db, "day", before):
-            _sum_day(db, day, until)
-            yield
-    for month in months:
+    days = [day for day in _days(db, until) if not _is_closed(db, "day", _stretch(day, 0, 24).first)]
+    for day in days:
+        _sum_day(db, day, until)
+        yield
+    for month in dict.fromkeys(day.replace(day=1) for day in _days(db, until)):
         after = (month + timedelta(days=31)).replace(day=1)
         whole = Period(None, _stretch(month, 0, 24).first, _stretch(after, 0, 24).first)
         if whole.end <= until and not _is_closed(db, "month", whole.first):
@@ -149,6 +144,16 @@ class Summing:
             started = time.monotonic()
 
 
+def _days(db: Database, until: str) -> Iterator[date]:
+    """The days that have rows, the latest first."""
+    while newest := db.execute_sql("SELECT MAX(started_at) FROM usage WHERE started_at < ?", (until,)).fetchone()[0]:
+        until = newest[:10]
+        try:
+            yield date.fromisoformat(until)
+        except ValueError:  # another program's row, of no time that is one
+            until = newest
+
+
 def _is_closed(db: Database, level: str, first: str) -> bool:
     sql = f"SELECT 1 FROM usage_closed WHERE level = ? AND first = ? AND state < {REOPENED} AND state = {CLOSED}"
     return db.execute_sql(sql, (level, first)).fetchone() is not None
@@ -156,16 +161,13 @@ def _is_closed(db: Database, level: str, first: str) -> bool:
 
 def _forget(db: Database) -> Iterator[None]:
     """Delete the sums of stretches that were opened again."""
-    while True:
+    sql = f"SELECT id FROM usage_closed WHERE state = {REOPENED} LIMIT {_MOST_FORGOTTEN}"
+    while reopened := db.execute_sql(sql).fetchall():
         with transaction(db):
-            sql = f"SELECT id FROM usage_closed WHERE state = {REOPENED} LIMIT {_MOST_FORGOTTEN}"
-            reopened = db.execute_sql(sql).fetchall()
             for table, (column, names) in _KINDS.items():
                 for name in names:
                     execute_many(db, f"DELETE FROM usage_{table} WHERE {column} = '{name}' AND closed = ?", reopened)
             execute_many(db, "DELETE FROM usage_closed WHERE id = ?", reopened)
-        if not reopened:
-            return
         yield
 
 

@@ -103,6 +103,14 @@ def test_a_row_that_comes_while_its_hour_is_summed_keeps_it_open(
     other.close()
 
 
+def test_times_that_are_none_stop_nothing(db: Database, record: Any) -> None:
+    stored(db, record, 0, 30)
+    for number, moment in enumerate(("", "0", "2025-06-16 10:00:00", "yesterday", "2025-13-01T00:00:00.000Z")):
+        write(db, [to_row(record(number, uid=f"odd{number}")) | {"started_at": moment}])
+    list(catch_up(db, AFTER))
+    assert closed(db)["day"] >= 2
+
+
 def test_two_that_sum_one_file_do_not_count_anything_twice(db: Database, record: Any, tmp_path: Path) -> None:
     stored(db, record, *range(0, 60, 3))
 
