@@ -37,6 +37,8 @@ from usagetap.upstream.server import Upstream, running_upstream
 
 NAMES = ROOT / "tests" / "mitm" / "scripts" / "names.py"
 _USAGE_FRAME = re.compile(rb'data: \{[^\n]*"choices":\[\],"usage":\{[^\n]*\}\r?\n\r?\n')
+GROWTH = 1.0
+"""KiB of memory a flow: more is no longer flat."""
 PATIENCE = 20.0
 """Seconds until a client gives up: nothing here should take one."""
 
@@ -311,6 +313,9 @@ def report(run: Soak, rows: list[dict[str, Any]], wrong: list[str], memory: list
         growth = (memory[-1] - memory[0]) / 1024 / (len(run.sent) * (len(memory) - 1) / len(memory))
         warm, last = (size / 2**20 for size in (memory[0], memory[-1]))
         print(f"memory: {warm:.1f} MiB after a tenth, {last:.1f} MiB at the end, {growth:.2f} KiB a flow")
+        if growth > GROWTH and len(run.sent) >= 10_000:  # fewer flows still fill mitmproxy's own caches
+            print(f"  ! more than {GROWTH} KiB a flow")
+            return 1
     return 1 if run.problems or wrong else 0
 
 
