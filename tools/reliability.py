@@ -59,7 +59,7 @@ rows wait in memory, and are written when there is room
 test_faults.py::test_disk_full
 
 the disk stalls
-a bounded number of rows waits in memory, the rest in the journal
+after 40 ms rows go to the journal as well; beyond a bounded number they are in memory no longer
 test_faults.py::test_a_disk_that_stalls
 
 database and folder are read-only
@@ -297,6 +297,11 @@ def _of_rows() -> Rows:
             "rows in memory while even the journal cannot be written",
             f"{backing.MEMORY_LIMIT:,}",
             "the oldest beyond are lost, and the log counts them",
+        ),
+        (
+            "a turn of the writer that is stuck",
+            f"{writer.STUCK * 1000:.0f} ms, {writer.STUCK_FAR:.0f} s with PostgreSQL",
+            "a row is to be safe within 100 ms; then it goes to the journal as well",
         ),
         ("wait for another's lock", f"{backing.BUSY_TIMEOUT} ms", "a row is to be safe within 100 ms"),
         (
