@@ -10,11 +10,15 @@ four beside a second proxy on the same file, which lives on), and the next one s
 are held against the rows: what was older than `--grace` seconds at the kill is there, what was left open is
 `proxy_died`, nothing is there twice, a living sibling's rows are untouched, the database is sound. A new database every
 so often, so that its making is cut short too. `--writer` kills a process that has a `Writer` alone (`crash_writer.py`).
+
+A tenth of a second is meant on a machine with a core to spare: where a dozen others want it, the proxy's threads wait
+longer than that for their turns (the summary names the load).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import socket
@@ -338,7 +342,8 @@ def main() -> int:
         lane.join()
     wrong = +count.problems
     print(
-        f"{count.kills} kills of mitmdump in {time.monotonic() - started:.0f} s (seed {options.seed}):"
+        f"{count.kills} kills of mitmdump in {time.monotonic() - started:.0f} s (seed {options.seed}, load"
+        f" {os.getloadavg()[2]:.1f}):"
         f" {count.due} requests and ends were due, {count.died} rows became proxy_died,"
         f" {count.journaled} kills left a journal; the oldest that was missing was {count.oldest * 1000:.0f} ms old;"
         f" {', '.join(f'{n} {what}' for what, n in wrong.items()) or 'none lost'}"
