@@ -125,9 +125,12 @@ def provider(request: Request, response_headers: Mapping[str, str] | None = None
     return request.host
 
 
+OLLAMA_PORT = 11434
+
+
 def serves_models(request: Request) -> bool:
-    """Whether the host is known for models: there a path is enough, whatever can be read of the body."""
-    return _of_host(request.host) is not None
+    """Whether the host, or Ollama's port, is known for models."""
+    return _of_host(request.host) is not None or request.port == OLLAMA_PORT
 
 
 @lru_cache(maxsize=1024)

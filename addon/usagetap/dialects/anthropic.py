@@ -27,10 +27,10 @@ from usagetap.dialects.base import (
     observe_identity,
     raw_predict,
     text,
+    told_by_path,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
 from usagetap.model import Observation, Request, Usage
-from usagetap.providers import serves_models
 
 # Unescaped quotes cannot stand inside a JSON string: what a model says is never taken for one of these.
 _TELLS = re.compile(
@@ -56,7 +56,7 @@ class Anthropic(Dialect):
         if not path.endswith("/messages"):
             return False
         if not isinstance(request.body, dict):
-            ours = "anthropic-version" in request.headers or serves_models(request)
+            ours = "anthropic-version" in request.headers or told_by_path(request)
             return ours and path.endswith("/v1/messages")
         # mail and chat services have `…/messages` too, OpenAI's assistants `/threads/{id}/messages`
         known = {"messages"} if not path.endswith("/v1/messages") else {"messages", "model", "stream"}
@@ -100,7 +100,7 @@ class AnthropicComplete(Dialect):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not request.path.rstrip("/").endswith("/complete"):
             return False
-        return serves_models(request) or (isinstance(request.body, dict) and "max_tokens_to_sample" in request.body)
+        return told_by_path(request) or (isinstance(request.body, dict) and "max_tokens_to_sample" in request.body)
 
     def operation(self, request: Request) -> str:
         return "text_completion"

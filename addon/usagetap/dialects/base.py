@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from usagetap.model import Observation, Request, Transport
+from usagetap.providers import serves_models
 
 Json = dict[str, Any]
 
@@ -71,6 +72,11 @@ class Dialect:
     def done(self, seen: Observation) -> None:
         """The stream said `[DONE]`."""
         seen.terminal = True
+
+
+def told_by_path(request: Request) -> bool:
+    """Whether the path must do: the body cannot be read (too large, in a coding of its own), the host serves models."""
+    return request.body is None and serves_models(request)
 
 
 def integer(value: Any) -> int | None:

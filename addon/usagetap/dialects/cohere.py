@@ -39,10 +39,11 @@ class Cohere(Dialect):
         found = _CHAT.search(request.path.rstrip("/"))
         if request.method != "POST" or found is None:
             return False
-        if found[1] == "2" or "cohere" in request.host:
+        if found[1] == "2":
             return True
-        shaped = isinstance(request.body, dict)
-        return shaped and ("message" in request.body or "prompt" in request.body)  # Writer's has OpenAI's messages
+        if not isinstance(request.body, dict):
+            return "cohere" in request.host
+        return "message" in request.body or "prompt" in request.body  # Writer's /v1/chat has OpenAI's messages
 
     def operation(self, request: Request) -> str:
         return "text_completion" if request.path.rstrip("/").endswith("/generate") else "chat"

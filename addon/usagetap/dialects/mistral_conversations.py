@@ -18,6 +18,7 @@ from usagetap.dialects.base import (
     observe_error,
     observe_identity,
     text,
+    told_by_path,
 )
 from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
@@ -36,9 +37,7 @@ class MistralConversations(Dialect):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not _PATH.search(request.path.rstrip("/")):
             return False
-        if request.body is None:  # OpenAI has such a path, too, for what is no answer
-            return "mistral" in request.host
-        return isinstance(request.body, dict) and "inputs" in request.body
+        return told_by_path(request) or (isinstance(request.body, dict) and "inputs" in request.body)
 
     def model(self, request: Request) -> str | None:
         return request.text("model") or request.text("agent_id")

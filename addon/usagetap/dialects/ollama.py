@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from usagetap.dialects.base import Dialect, Weight, integer, observe_error, observe_identity, text
+from usagetap.dialects.base import Dialect, Weight, integer, observe_error, observe_identity, text, told_by_path
 from usagetap.model import Observation, Request, Transport, Usage
 
 _TELLS = re.compile(rb'"done"\s*:\s*true|"error"')
-_PORT = 11434
 _OPERATIONS = {
     "/api/chat": "chat",
     "/api/generate": "text_completion",
@@ -32,8 +31,8 @@ class Ollama(Dialect):
 
     def matches(self, request: Request) -> bool:
         # web apps of all kinds have an /api/chat, few of them take a model
-        theirs = request.text("model") is not None or request.port == _PORT or request.host == "ollama.com"
-        return request.method == "POST" and theirs and _end(request.path) is not None
+        shaped = request.text("model") is not None or told_by_path(request)
+        return request.method == "POST" and shaped and _end(request.path) is not None
 
     def operation(self, request: Request) -> str:
         return _OPERATIONS[_end(request.path) or "/api/chat"]

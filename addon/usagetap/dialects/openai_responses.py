@@ -19,11 +19,11 @@ from usagetap.dialects.base import (
     observe_error,
     observe_identity,
     text,
+    told_by_path,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
 from usagetap.dialects.openai_usage import openai_usage
 from usagetap.model import Observation, Request
-from usagetap.providers import serves_models
 
 PENDING = frozenset({"queued", "in_progress"})
 """The statuses of a response that is still being made."""
@@ -53,11 +53,9 @@ class OpenAIResponses(Dialect):
             return request.method == ("POST" if retrieved[1] else "GET")
         if request.method != "POST" or not path.endswith(("/responses", "/responses/compact")):
             return False
-        if serves_models(request):
-            return True
         if isinstance(request.body, dict):
             return any(name in request.body for name in ("model", "input", "prompt", "stream"))
-        return _FAMILIAR.search(path) is not None
+        return _FAMILIAR.search(path) is not None or told_by_path(request)
 
     def streams(self, request: Request) -> bool:
         return super().streams(request) or request.query.get("stream") == "true"

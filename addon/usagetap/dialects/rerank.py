@@ -5,9 +5,9 @@ https://docs.voyageai.com/reference/reranker-api: `usage.total_tokens` counts qu
 
 from __future__ import annotations
 
+from usagetap.dialects.base import told_by_path
 from usagetap.dialects.openai_plain import OpenAIPlain
 from usagetap.model import Request
-from usagetap.providers import serves_models
 
 
 class Rerank(OpenAIPlain):
@@ -18,7 +18,7 @@ class Rerank(OpenAIPlain):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not request.path.rstrip("/").endswith("/rerank"):
             return False
-        if serves_models(request):
+        if told_by_path(request):
             return True
         return isinstance(request.body, dict) and "query" in request.body and "documents" in request.body
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from usagetap.dialects.base import Dialect, Weight, integer, mapping, observe_error, text
+from usagetap.dialects.base import Dialect, Weight, integer, mapping, observe_error, text, told_by_path
 from usagetap.model import Observation, Request, Usage
 
 _PATH = re.compile(r"/models/((?:[\w.-]+/)?[\w.-]+)$|/generate(?:_stream)?$")
@@ -26,6 +26,8 @@ class TextGeneration(Dialect):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not _PATH.search(request.path.rstrip("/")):
             return False
+        if told_by_path(request):
+            return "huggingface" in request.host  # others have models under such a path, not their answers
         return isinstance(request.body, dict) and isinstance(request.body.get("inputs"), str | dict)
 
     def operation(self, request: Request) -> str:

@@ -13,7 +13,7 @@ from usagetap.model import Observation, Request
 
 
 def request(path: str, body: Any) -> Request:
-    return Request("POST", "localhost", 8000, path, body=body)
+    return Request("POST", "localhost", 11434, path, body=body)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,9 @@ def test_it_streams_unless_told_otherwise(path: str, body: Any, operation: str, 
     assert dialect.model(asked) == "m"
 
 
-@pytest.mark.parametrize(("path", "body"), [("/api/chat", {"messages": []}), ("/api/tags", {"model": "m"})])
+@pytest.mark.parametrize(
+    ("path", "body"), [("/api/chat", {"messages": []}), ("/api/tags", None), ("/api/tags", {"model": "m"})]
+)
 def test_other_chats_are_left_alone(path: str, body: Any) -> None:
     assert detect(request(path, body)) is None
 
