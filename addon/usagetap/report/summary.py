@@ -106,12 +106,13 @@ def _table(summary: Summary, count: Callable[[int], str]) -> Table:
     )
     ordered = _ordered(summary, total)
     weights = [_weight(line, total) for line in ordered]
+    largest = max(weights, default=Decimal(0))
     shown = ""
     for line, weight in zip(ordered, weights, strict=True):
         labels = [] if not period else ["" if line.period == shown else line.period or ""]
         shown = line.period or ""
         labels += [_label(name, line.keys.get(name)) for name in summary.by]
-        bars = [bar(weight, max(weights), _BAR)] if len(summary.lines) > 1 else []
+        bars = [bar(weight, largest, _BAR)] if len(summary.lines) > 1 else []
         table.rows.append([*labels, *_numbers(line, count), *(each.cell(line) for each in amounts), *bars])
     labels = ["total"] + [""] * (bool(period) + len(summary.by) - 1)
     if len(summary.lines) > 1 and (period or summary.by):

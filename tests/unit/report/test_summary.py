@@ -4,11 +4,15 @@ import csv
 import io
 import itertools
 import json
+import time
+from datetime import UTC
 
 import pytest
 from inline_snapshot import snapshot
 
+from usagetap.report import summary
 from usagetap.report.commands import DIMENSIONS
+from usagetap.store.aggregate import Totals
 
 DAILY = ("report", "daily", "--by", "model", "--since", "2026-11-18", "--timezone", "UTC")
 
@@ -223,3 +227,15 @@ def test_any_groups_together_give_the_same_sums(run, by):
     assert sum(int(row["requests"]) for row in rows) == 9
     if len(found["by"]) < 4:
         assert max(map(len, run("report", "--by", by, width=80).splitlines())) <= 80
+
+
+def test_twice_the_lines_cost_twice_the_time():
+    def cost(count):
+        lines = [Totals(period="2026-11", keys={"tag": f"tag {number}"}, requests=1) for number in range(count)]
+        found = summary.Summary("monthly", ("tag",), UTC, None, None, lines, {})
+        started = time.process_time()
+        summary.render(found, 60, colour=False)
+        return time.process_time() - started
+
+    cost(100)
+    assert min(cost(4000) for _ in range(3)) < 2.5 * min(cost(2000) for _ in range(3))
