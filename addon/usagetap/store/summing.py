@@ -30,6 +30,8 @@ from .summary import CELL, CLAIMED, CLOSED, PAIR, PAIRED, REOPENED, SUMMED, cove
 
 #: seconds until the first round, and from each to the next
 FIRST, ROUND = 15.0, 60.0
+#: and after failures, from each to the next: a disk that is full may stay so
+LONGEST = 3600.0
 #: seconds after which an hour is summed: nearly all that started in it has ended then
 GRACE = 600.0
 #: a step that took a second is followed by a pause of so many
@@ -118,10 +120,11 @@ class Summing:
     def _run(self) -> None:
         wait = FIRST
         while not self._stopped.wait(wait):
-            wait = ROUND
             try:
                 self._round()
+                wait = ROUND
             except (PeeweeException, sqlite3.Error, StoreError, OSError) as error:
+                wait = min(max(wait, ROUND) * 2, LONGEST)
                 self._log(f"usage: sums of what is over have to wait: {what_failed(error)}")
 
     def _round(self) -> None:

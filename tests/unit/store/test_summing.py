@@ -103,6 +103,35 @@ def test_a_row_that_comes_while_its_hour_is_summed_keeps_it_open(
     other.close()
 
 
+def test_what_was_claimed_by_one_that_died_is_summed_by_the_next(
+    db: Database, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    stored(db, record, 0, 1, 30)
+    monkeypatch.setattr(summing, "_look", die)
+    with pytest.raises(KeyboardInterrupt):
+        list(catch_up(db, AFTER))
+    monkeypatch.undo()
+    assert [line.requests for line in aggregate(db)] == [3]
+    list(catch_up(db, AFTER))
+    assert closed(db) == {"hour": 3, "quarter": 8, "day": 2, "month": 1}
+    assert [line.requests for line in aggregate(db)] == [3]
+
+
+def test_a_failure_is_told_and_not_the_end(tmp_path: Path, eventually: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "usage.db").write_bytes(b"not a database at all, though it is long enough to be taken for one" * 20)
+    monkeypatch.setattr(summing, "FIRST", 0.0)
+    told: list[str] = []
+    thread = Summing(str(tmp_path / "usage.db"), told.append)
+    thread.start()
+    eventually(lambda: told)
+    assert thread._thread.is_alive()
+    thread.stop()
+    assert "sums of what is over have to wait: it is damaged" in told[0]
+
+
 def test_times_that_are_none_stop_nothing(db: Database, record: Any) -> None:
     stored(db, record, 0, 30)
     for number, moment in enumerate(("", "0", "2025-06-16 10:00:00", "yesterday", "2025-13-01T00:00:00.000Z")):
