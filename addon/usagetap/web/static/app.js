@@ -31,8 +31,13 @@
   /** What a person looks at stays where it is, though rows come in above it; gives what puts it back. */
   function held() {
     if (!scrollY) return () => {};
-    const seen = [...document.querySelectorAll("[data-row], [data-part]:not(script)")].filter((each) => each.getBoundingClientRect().top >= 0);
-    const first = seen.find((each) => each.dataset.row) || seen[0];
+    const seen = [...document.querySelectorAll("[data-row], [data-part]:not(script)")].filter((each) => {
+      const box = each.getBoundingClientRect();
+      return box.height && box.bottom > 0 && box.top < innerHeight;
+    });
+    const focused = document.activeElement.closest("[data-row]");
+    const inRows = seen[0]?.dataset.part === "responses" && seen[0].getBoundingClientRect().top < 0;
+    const first = seen.includes(focused) ? focused : inRows && seen[1] ? seen[1] : seen[0];
     if (!first) return () => {};
     const mark = first.dataset.row ? `[data-row="${first.dataset.row}"]` : `[data-part="${first.dataset.part}"]`;
     const top = first.getBoundingClientRect().top;
