@@ -96,8 +96,9 @@ class Table:
         """Which columns stay, with which headings, how wide each."""
         kept = list(range(len(self.columns)))
         headings = [column.heading for column in self.columns]
+        needed = [max((cell_width(row[i]) for row in cells), default=0) for i in kept]
         while True:
-            widths = [max(cell_width(text) for text in (headings[i], *(row[i] for row in cells))) for i in kept]
+            widths = [max(cell_width(headings[i]), needed[i]) for i in kept]
             over = sum(widths) + _GAP * (len(kept) - 1) - width
             spare = sum(
                 max(wide - _SHORT_TEXT, 0)
