@@ -20,6 +20,7 @@ import pytest
 from tests.client import CHAT, STREAM, Http1
 from tests.proxy import USAGE, Mitmdump, rows
 
+from usagetap.store.migrations import SCHEMA_VERSION
 from usagetap.upstream.server import Upstream
 
 STALL = Path(__file__).parent / "scripts" / "stall.py"
@@ -206,7 +207,7 @@ def test_newer_schema(upstream: Upstream, start: Start, tmp_path: Path) -> None:
     assert proxy.stop() == 0
     assert db.read_bytes() == before
     with closing(sqlite3.connect(db)) as later:
-        later.execute("PRAGMA user_version = 1")  # as if usagetap had been upgraded
+        later.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # as if usagetap had been upgraded
     traffic.proxy = start(f"reverse:{upstream.url}", usage_db=db)
     traffic.all_recorded(db)
 
