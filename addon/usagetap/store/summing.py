@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -113,7 +113,8 @@ class Summing:
         """End, in the middle of a query if need be; what is left is for the next time."""
         self._stopped.set()
         if (connection := self._connection) is not None:
-            connection.interrupt()
+            with suppress(sqlite3.ProgrammingError):  # it may have been closed just now
+                connection.interrupt()
         if self._thread.ident is not None:
             self._thread.join(_PARTING)
 
