@@ -43,6 +43,7 @@ TARGETS = [
     "usagetap.mitm.tap.conclude",
     "usagetap.mitm.tap.cut_of",
     "usagetap.mitm.tap.keep_whole",
+    "usagetap.mitm.tap.headers_of",
     "usagetap.mitm.tap.killed",
     "usagetap.mitm.tap.open_row",
     "usagetap.mitm.tap.plain_body",
@@ -59,8 +60,8 @@ TARGETS = [
     "usagetap.reader.Reader.finish",
     "usagetap.reader.Reader.tap",
     "usagetap.rewrite.Stripper.feed",
+    "usagetap.rewrite._is_silent",
     "usagetap.rewrite.is_usage_frame",
-    "usagetap.rewrite.members",
     "usagetap.skim.Skim.learn",
     "usagetap.skim.Skim.past",
 ]
