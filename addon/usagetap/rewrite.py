@@ -219,6 +219,13 @@ def is_usage_frame(frame: bytes) -> bool:
     return not told.get("choices") and isinstance(told.get("usage"), dict)
 
 
+def _ends_a_frame(chunk: bytes) -> bool:
+    """Whether the last bytes are one blank line, and not part of several: of those, one may begin the next frame."""
+    if chunk.endswith(b"\r\n\r\n"):
+        return chunk[-5:-4] not in (b"\r", b"\n")
+    return chunk.endswith(b"\n\n") and chunk[-3:-2] not in (b"\r", b"\n")
+
+
 class Stripper:
     """Passes a plain SSE body on without its usage frame; every other byte leaves as it came.
 
@@ -246,7 +253,7 @@ class Stripper:
                 passed += self._line_feed
                 chunk = chunk[1:]
             self._line_feed = None
-        if not self._tail and chunk.endswith((b"\n\n", b"\r\n\r\n")) and not _HAS_USAGE.search(chunk):
+        if not self._tail and _ends_a_frame(chunk) and not _HAS_USAGE.search(chunk):
             return bytes(passed) + chunk  # the usual chunk: whole frames, none of them in question
         window, before = self._tail + chunk, len(self._tail)
         begin = 0
