@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal
 
 PeriodName = Literal["hour", "day", "week", "month"]
-#: before and after every moment that a row can have
-EARLIEST, LATEST = "", "\U0010ffff"
+#: before and after every moment that a row can have, in whatever order a database sorts its text
+EARLIEST, LATEST = "", "99999"
 PERIODS: tuple[PeriodName, ...] = ("hour", "day", "week", "month")
 
 

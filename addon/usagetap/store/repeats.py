@@ -36,19 +36,20 @@ def repeats(
     db: Database, since: datetime | None, until: datetime | None, filters: Filters
 ) -> Iterator[tuple[Any, ...]]:
     """Model, currency, count, tokens and cost, each model and currency as often as it comes."""
-    whole = Period(None, utc_text(since) if since else EARLIEST, utc_text(until) if until else LATEST)
-    dimension = dimension_of(("model", *filters))
-    taken, rest = cover(db, [whole], levels_of(dimension)) if dimension else ([], [whole])
-    if dimension and taken:
-        note_parts(db, taken)
-        clause, values = where(filters, f"dimension = '{dimension}'", "repeated > 0", columns=columns_of(dimension))
-        sql = (
-            "SELECT value, currency, SUM(repeated), SUM(repeated_tokens), SUM(repeated_cost)"
-            f" FROM temp.part CROSS JOIN usage_sums USING (closed){clause} GROUP BY value, currency"
-        )
-        yield from db.execute_sql(sql, values).fetchall()
-    for stretch in rest:
-        yield from _among_rows(db, stretch, filters)
+    with db.atomic():  # one snapshot: what is closed may be opened again between two queries
+        whole = Period(None, utc_text(since) if since else EARLIEST, utc_text(until) if until else LATEST)
+        dimension = dimension_of(("model", *filters))
+        taken, rest = cover(db, [whole], levels_of(dimension)) if dimension else ([], [whole])
+        if dimension and taken:
+            note_parts(db, taken)
+            clause, values = where(filters, f"dimension = '{dimension}'", "repeated > 0", columns=columns_of(dimension))
+            sql = (
+                "SELECT value, currency, SUM(repeated), SUM(repeated_tokens), SUM(repeated_cost)"
+                f" FROM temp.part CROSS JOIN usage_sums USING (closed){clause} GROUP BY value, currency"
+            )
+            yield from db.execute_sql(sql, values).fetchall()
+        for stretch in rest:
+            yield from _among_rows(db, stretch, filters)
 
 
 def _among_rows(db: Database, stretch: Period, filters: Filters) -> Iterator[tuple[Any, ...]]:
