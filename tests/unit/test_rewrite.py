@@ -12,6 +12,7 @@ import pytest
 
 from usagetap.model import Request
 from usagetap.rewrite import (
+    Stripper,
     Untouchable,
     blames_us,
     include_usage,
@@ -270,3 +271,15 @@ def test_only_the_beginning_of_a_body_is_searched() -> None:
 )
 def test_the_usage_frame_and_what_looks_like_it(frame: bytes, final: bool) -> None:
     assert is_usage_frame(frame) is final
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("blanks", range(2, 8))
+def test_blank_lines_before_a_withheld_frame_pass_at_every_split(line: bytes, blanks: int) -> None:
+    body = b"data: {}" + line * blanks + b'data: {"choices":[],"usage":{"prompt_tokens":1}}' + line * 2
+    whole = Stripper()
+    passed = whole.feed(body) + whole.release()
+    for cut in range(1, len(body)):
+        stripper = Stripper()
+        assert stripper.feed(body[:cut]) + stripper.feed(body[cut:]) + stripper.release() == passed
+        assert stripper.stripped == whole.stripped == 1
