@@ -30,10 +30,9 @@ class Watch:
             self._changed.notify()
 
     def end(self) -> None:
-        """It has ended."""
+        """It has ended. Nobody is woken for that: who waits for it sees so when the next one begins, or in time."""
         with self._changed:
             self._turn = 0
-            self._changed.notify()
 
     def stop(self) -> None:
         """Watch no more."""
