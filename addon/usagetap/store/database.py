@@ -47,10 +47,10 @@ def within(db: Database, seconds: float) -> Iterator[None]:
     """Cut the connection to a PostgreSQL server that takes longer: one that hangs while its machine answers for it
     would be waited for without end. A SQLite file is not timed: nothing can be cut there.
     """
-    if isinstance(db, SqliteDatabase):
+    if isinstance(db, SqliteDatabase) or (connection := db.connection()).broken:  # the next statement will say so
         yield
         return
-    timer = threading.Timer(seconds, _cut, (db.connection().fileno(),))
+    timer = threading.Timer(seconds, _cut, (connection.fileno(),))
     timer.daemon = True
     timer.start()
     try:
