@@ -473,6 +473,30 @@ def test_proxy_told_to_stop(
     assert row["frames"] == 3
 
 
+@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_who_left_before_the_stop_is_not_stopped(
+    upstream: Upstream,
+    h2_upstream: Upstream,
+    start: Callable[..., Mitmdump],
+    protocol: str,
+    how: str,
+    tag: str,
+) -> None:
+    """A program that ends together with its proxy, whose proxy is too busy to see which was first: it stands still."""
+    up, client = (upstream, Http1) if protocol == "h1" else (h2_upstream, Http2)
+    proxy = start(f"reverse:{up.url}")
+    with client(proxy.port, tls=protocol == "h2") as line:
+        line.post(x_upstream="chunks=9;hold=3").read(frames(2))
+        proxy.process.send_signal(signal.SIGSTOP)
+        line.leave(how)
+        proxy.process.send_signal(signal.SIGTERM)
+        proxy.process.send_signal(signal.SIGCONT)
+        assert proxy.stop(signal.SIGTERM) == 0
+    (row,) = proxy.rows()
+    assert (row["status"], row["end_reason"]) == ("aborted", "client_disconnected")
+
+
 @pytest.mark.parametrize("protocol", ["h1", "h2"])
 def test_proxy_killed_in_mid_stream(
     upstream: Upstream, h2_upstream: Upstream, start: Callable[..., Mitmdump], protocol: str, tmp_path: Path, tag: str
