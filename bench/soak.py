@@ -184,7 +184,9 @@ class Soak:
     def _socket(self, flow: Flow) -> None:
         url = f"ws://127.0.0.1:{self.lines['h1'][2]}{flow.path}"
         received: list[str | bytes] = []
-        with connect(url, additional_headers=self._headers(flow), proxy=None, open_timeout=PATIENCE) as line:
+        with connect(
+            url, additional_headers=self._headers(flow), proxy=None, open_timeout=PATIENCE, ping_interval=None
+        ) as line:
             for _ in range(flow.rows):
                 line.send('{"type":"response.create","model":"gpt-4o-mini","input":"?"}')
                 while b'"type": "response.completed"' not in (message := line.recv(PATIENCE, decode=False)):
