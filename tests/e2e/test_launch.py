@@ -113,6 +113,15 @@ def test_exec_passes_a_signal_and_writes_the_row(provider, environment):
     assert rows(environment, "status, end_reason") == [("aborted", "client_disconnected")]
 
 
+def test_what_the_command_started_may_end_a_little_later(provider, environment):
+    script = (
+        f"curl -sN {provider.url}/v1/chat/completions -H 'x-upstream: chunks=3;hold=1' -d '{BODY}' > ~/out & "
+        "until grep -q data: ~/out; do sleep 0.02; done; { sleep 0.4; kill $!; } & exit 9"
+    )
+    assert usagetap(environment, "exec", "-q", "--", "bash", "-c", script).returncode == 9
+    assert rows(environment, "status, end_reason") == [("aborted", "client_disconnected")]
+
+
 def test_exec_inside_exec_counts_once(provider, environment, tmp_path):
     inner = client("curl", provider.url, tmp_path)
     done = usagetap(environment, "exec", "-q", "--", *USAGETAP, "exec", "-q", "--", *inner)

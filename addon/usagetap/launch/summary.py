@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from usagetap.headline import money, seconds, tokens
+from usagetap.headline import cost, ending, money, seconds, tokens
 from usagetap.model import Record
 from usagetap.report.table import Column, Table, terminal_width, wants_colour
 
 COLUMNS = (
     Column("model", align="left"),
     Column("input", "in"),
-    Column("cached", rank=2),
+    Column("cache read", "cached", rank=2),
     Column("output", "out"),
     Column("cost"),
     Column("time", rank=1),
@@ -65,9 +65,9 @@ def row(record: Record) -> Sequence[str]:
         told(
             usage.output_tokens, record.estimated_output_tokens, mark="≥" if record.usage_quality == "partial" else ""
         ),
-        ("~" if record.cost_source == "estimated" else "") + money(record.cost, record.currency),
+        cost(record),
         seconds(record.duration),
-        record.end_reason if record.end_reason and record.status != "ok" else record.status,
+        ending(record.status, record.end_reason),
     )
 
 
@@ -81,16 +81,15 @@ def totals(records: Sequence[Record]) -> Sequence[str]:
     usages = [record.usage for record in records]
     priced = [record for record in records if record.cost is not None]
     amounts = [sum_of(priced, currency) for currency in dict.fromkeys(record.currency for record in priced)]
-    unpriced = len(records) - len(priced)
-    cost = " + ".join([*amounts, *([f"{unpriced} unpriced"] if unpriced else [])])
+    unpriced = sum(cost(record) == "unpriced" for record in records)
     return (
         f"{len(records)} responses",
         total(usage.input_tokens for usage in usages),
         total(usage.cache_read_input_tokens for usage in usages),
         total(usage.output_tokens for usage in usages),
-        cost,
+        " + ".join(amounts),
         "",
-        "",
+        f"{unpriced} unpriced" if unpriced else "",
     )
 
 

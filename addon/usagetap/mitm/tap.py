@@ -26,7 +26,7 @@ from usagetap.mitm.idle import cut_upstream, idle
 from usagetap.mitm.incoming import credential_of, headers_of, masked, plain_body, request_of
 from usagetap.mitm.rows import conclude, conclude_unread, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
-from usagetap.mitm.who import cut_of, killed, stopped, watch_timeout
+from usagetap.mitm.who import cut_of, killed, watch_timeout
 from usagetap.model import Observation, Request
 from usagetap.providers import provider
 from usagetap.reader import Reader
@@ -169,7 +169,7 @@ class Tap:
     def stop(self) -> None:
         """End what is in flight as `proxy_stopped`, and write everything down."""
         for flow, known in exchange.in_flight():
-            self._end(flow, known, stopped(flow) if flow.live else "stopped")
+            self._end(flow, known, "stopped")
         recording.close()
 
     # -- what the hooks do

@@ -6,9 +6,7 @@ mitmproxy itself closes reads `Client disconnected.` (mitmproxy-facts.md, A).
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import weakref
 
 from mitmproxy import ctx, flow, http
@@ -46,24 +44,6 @@ def killed(http_flow: http.HTTPFlow, known: Exchange) -> bool:
     stays is that a killed flow is no longer live.
     """
     return known.live and not http_flow.live
-
-
-def stopped(http_flow: http.HTTPFlow) -> Cut:
-    """Who ended an exchange that is on its way when the proxy is told to stop: a client that has hung up already, which
-    a busy proxy has not come to hear of, or the stop. (Programs often end together with their proxy: `usagetap exec`.)
-    """
-    try:
-        streams = ctx.master.addons.get("proxyserver").connections[http_flow.client_conn.id].transports
-        stream = streams[http_flow.client_conn]
-        with socket.socket(fileno=os.dup(stream.writer.get_extra_info("socket").fileno())) as line:
-            gone = stream.reader.at_eof() or not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return "stopped"
-    except ConnectionError:
-        return "client"
-    except (AttributeError, KeyError, TypeError, OSError):  # no socket of its own, or another mitmproxy
-        return "stopped"
-    return "client" if gone else "stopped"
 
 
 def _resetter(http_flow: http.HTTPFlow, message: str) -> Cut:

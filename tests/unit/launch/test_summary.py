@@ -58,9 +58,9 @@ def test_only_the_rows_of_this_run(database, monkeypatch):
     lines = summary(database, 42).splitlines()
     assert "older run" not in "".join(lines)
     assert lines[2].split() == ["gpt-x", "1,200", "1,000", "34", "$0.0012", "1.5", "s", "ok"]
-    assert lines[3].split()[-1] == "client_disconnected"
+    assert lines[3].endswith("aborted: client_disconnected")
     assert lines[-1].split()[:5] == ["2", "responses", "≥1,200", "≥1,000", "≥34"]
-    assert "$0.0012 + 1 unpriced" in lines[-1]
+    assert "unpriced" not in lines[-1]  # nothing is known of the one that was left
 
 
 def test_one_response_needs_no_total(database):
@@ -70,7 +70,14 @@ def test_one_response_needs_no_total(database):
 
 def test_unknown_is_not_nought(database):
     insert(database, LEFT)
-    assert summary(database, 42).splitlines()[2].split()[1:5] == ["?", "?", "?", "unpriced"]
+    assert summary(database, 42).splitlines()[2].split()[1:6] == ["?", "?", "?", "1.5", "s"]
+
+
+def test_what_was_counted_and_has_no_price_is_named(database):
+    insert(database, DONE, replace(DONE, uid="a-2", cost=None))
+    *_, unpriced, _, sums = summary(database, 42).splitlines()
+    assert "unpriced" in unpriced
+    assert sums.split()[-3:] == ["$0.0012", "1", "unpriced"]
 
 
 def test_a_lower_bound_says_so(database):
