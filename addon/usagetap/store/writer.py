@@ -293,7 +293,7 @@ class Writer:
             self._closures.popleft()
 
     def _rescue(self) -> None:
-        """The writer is stuck: journal what its turn has and what waits behind it. It goes on with both all the same;
+        """The writer is stuck: journal the rows of its turn and those behind it. It goes on with both all the same;
         what is written twice is there once.
         """
         if not self._standing_in.acquire(blocking=False):
@@ -307,10 +307,8 @@ class Writer:
                     break
                 self._set_aside.append(items[-1])
             entries = []
-            for item in items:
-                if isinstance(item, Entry):
-                    entries.append(item)
-                elif isinstance(item, _Put) and not item.journaled:
+            for item in items:  # rows only: a refusal that is written twice might come back after it was forgotten
+                if isinstance(item, _Put) and not item.journaled:
                     item.journaled = True
                     entries.append(Entry(to_row(item.record), finished=item.record.status == "open"))
             if entries:

@@ -11,6 +11,7 @@ import pytest
 from tests.postgres import Postgres, running_postgres
 
 from usagetap.model import STATUS_OF_END, Record, Usage
+from usagetap.store import writer as writing
 from usagetap.store.instance import new_id
 from usagetap.store.writer import Writer
 
@@ -66,9 +67,11 @@ def lines() -> Lines:
 
 
 @pytest.fixture
-def start(tmp_path: Path, lines: Lines) -> Iterator[Callable[..., Writer]]:
-    """Start writers that are stopped when the test ends."""
+def start(tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Writer]]:
+    """Start writers that are stopped when the test ends. A slow machine alone makes none of them stuck."""
     writers: list[Writer] = []
+    monkeypatch.setattr(writing, "STUCK", 60)
+    monkeypatch.setattr(writing, "STUCK_FAR", 60)
 
     def start(url: str | Path, **options: Any) -> Writer:
         options = {"instance": new_id(), "finish": None, "log": lines, "journal_dir": tmp_path} | options
