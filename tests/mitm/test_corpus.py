@@ -156,7 +156,7 @@ DISAGREEMENTS = {
         ),
     ),
     "Gemini's OpenAI endpoint": _disagreement(
-        "It names no thinking, but the total has it, and it is billed as output (ai.google.dev/gemini-api/docs/thinking).",
+        "It names no thinking, but the total has it: billed as output (ai.google.dev/gemini-api/docs/thinking).",
         "output_tokens reasoning_output_tokens",
         lambda exchange, ours, oracle: "/v1beta/openai/" in exchange["url"] and oracle != ours,
     ),
