@@ -236,7 +236,7 @@ def _of_responses() -> Rows:
         (
             "kept of a stream for an estimate",
             _size(estimates.GATHERED),
-            f"more than nearly any answer; then counted on the way, up to {_size(estimates.COUNTED)}",
+            f"as it came; what follows is compressed, fifty to one, up to {_size(estimates.COUNTED)} before",
         ),
         ("kept of a stream for a UI (`usage_keep_body`)", _size(tap.UI_KEEPS), "more than a person reads"),
         (

@@ -78,6 +78,8 @@ class Reader:
         self._content_type = content_type.partition(";")[0].strip().lower()
         self._frame_limit = frame_limit
         self._watch = watch
+        self.keep: Watch | None = None
+        """Gets every byte as it was on the wire, like `watch` gets it decoded."""
         self._framing: Framing | None = None
         self._sse: Sse | None = None
         self._head = b""
@@ -191,6 +193,8 @@ class Reader:
             self._body_bytes += len(text)
             self._room = min(BATCH, BATCH_BYTES * count // (len(text) + 1)) or 1
             batch.clear()
+            if self.keep is not None:
+                self.keep(text)
             self._wire(text)
         except Exception as error:
             batch.clear()

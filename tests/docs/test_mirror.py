@@ -21,7 +21,6 @@ ELSEWHERE = {
     "mitm/recording": "mitm/test_faults.py",
     "mitm/websocket": "mitm/test_websocket.py",
     "mitm/retry": "mitm/test_retry.py",
-    "mitm/estimates": "mitm/test_ends.py",  # what a cut stream is estimated at
     "store/resolved": "mitm/test_resolve.py",  # asked of a real upstream, written by a real store
     "report/refusals": "unit/report/test_commands.py",  # a command, run as one
     "turns/base": "unit/turns/test_openai.py",  # what the protocols inherit

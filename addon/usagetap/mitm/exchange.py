@@ -52,12 +52,21 @@ class Exchange:
     kept: list[bytes] = field(default_factory=list)
     """The beginning of a streamed body, for the UI."""
     kept_bytes: int = 0
+    keep_limit: int = 0
     kept_cut: bool = False
     shown_frames: int = 0
     """Frames when its comment was last brought up to date."""
     idle_frames: int = -1
     """Frames at the last look of the idle timeout, and when that number was first seen."""
     idle_since: float = 0.0
+
+    def keep(self, text: bytes) -> None:
+        """Keep what has passed, up to the limit."""
+        room = self.keep_limit - self.kept_bytes
+        if room > 0:
+            self.kept.append(text[:room])
+            self.kept_bytes += min(room, len(text))
+        self.kept_cut = self.kept_cut or len(text) > room
 
     def forget(self) -> None:
         """Let go of what the end was the last to need: mitmweb keeps flows, and this with them, as long as it runs."""

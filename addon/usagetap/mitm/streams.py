@@ -38,7 +38,8 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
     reader, response = known.reader, flow.response
     tap: StreamTap = reader.tap(failed)
     if keep_limit:
-        tap = _keeping(tap, known, keep_limit)
+        known.keep_limit = keep_limit
+        reader.keep = known.keep
     if known.strip and known.dialect.takes_include_usage:
         tap = _stripping(tap, flow, known, failed)
     other = response.stream
@@ -61,19 +62,6 @@ def keep_whole(flow: http.HTTPFlow, known: Exchange) -> None:
     if known.kept and flow.response is not None and flow.response.raw_content is None:
         flow.response.raw_content = b"".join(known.kept)
     known.kept.clear()
-
-
-def _keeping(tap: StreamTap, known: Exchange, limit: int) -> StreamTap:
-    kept = known.kept
-
-    def keeping(chunk: bytes) -> bytes | Iterable[bytes]:
-        if known.kept_bytes < limit:
-            kept.append(chunk[: limit - known.kept_bytes])
-            known.kept_bytes += len(kept[-1])
-        known.kept_cut = known.kept_cut or known.kept_bytes >= limit
-        return tap(chunk)
-
-    return keeping
 
 
 def _stripping(tap: StreamTap, flow: http.HTTPFlow, known: Exchange, failed: Failed) -> StreamTap:
