@@ -121,6 +121,8 @@ def test_the_first_chunk_has_its_time() -> None:
 def test_what_was_kept_is_shown_and_then_let_go() -> None:
     flow, known = tapped(keep=1 << 20)
     feed(flow, FRAMES)
+    assert known.reader is not None
+    known.reader.finish(complete=True)
     keep_whole(flow, known)
     assert flow.response is not None
     assert flow.response.raw_content == b"".join(FRAMES)
