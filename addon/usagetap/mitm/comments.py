@@ -1,8 +1,8 @@
 """Usage beside the flow: its comment leads with the numbers, its marker shows what went wrong.
 
-Nothing here runs per chunk. While streams run, a timer looks at them once a second, and shows anew what has twice the
-frames; when one has ended, the writer says so once its record is priced. What a person wrote into a comment, or marked,
-stays as it is.
+Nothing here runs per chunk. While streams run, a timer looks at them once a second, and shows anew what has four times
+the frames; when one has ended, the writer says so once its record is priced. What a person wrote into a comment, or
+marked, stays as it is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 """Seconds between two looks at the streams that run."""
+GROWTH = 4
+"""Times the frames after which a stream that runs is shown anew: an update costs mitmweb as much as some ten frames."""
 MOST = 50
 """Flows that one look updates: mitmweb sends each to every browser, and hashes its bodies for that."""
 LARGE = 1 << 20
@@ -95,7 +97,7 @@ class Comments:
         if known.reader is None:
             return False
         line = running_line(known)
-        if known.reader.frames < 2 * known.shown_frames:  # an update costs as much as some frames: few for many
+        if known.reader.frames < GROWTH * known.shown_frames:
             return False
         known.shown_frames = known.reader.frames
         return write(flow, line, None)
