@@ -8,6 +8,7 @@ subcommand's module is loaded when it is asked for by name. The one-line summari
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import NamedTuple
 
 import click
@@ -65,6 +66,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(130)
+        finally:
+            sys.stdout.flush()  # here a pipe that nobody reads ends quietly; at Python's own exit it does not
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of subcommands, without importing any."""

@@ -117,6 +117,7 @@ def test_a_pipe_that_closes_is_no_error(db, arguments):
     os.close(reader)
     command = [sys.executable, "-m", "usagetap", *arguments, "--db", str(db)]
     environment = {**os.environ, "PYTHONPATH": str(ADDON)}
+    environment.pop("PYTHONUNBUFFERED", None)
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
     os.close(writer)
     assert done.stderr == b""
