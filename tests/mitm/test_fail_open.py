@@ -26,7 +26,7 @@ TARGETS = [
     "usagetap.dialects.openai_chat.OpenAIChat.observe_headers",
     "usagetap.dialects.openai_chat.OpenAIChat.weigh",
     "usagetap.encoding.Decoder.feed",
-    "usagetap.framing.Sse.finish",
+    "usagetap.framing._Holding.finish",
     "usagetap.framing.Sse.payload",
     "usagetap.framing.Sse.take",
     "usagetap.mitm.edits.apply",
