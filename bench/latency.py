@@ -13,11 +13,10 @@ import argparse
 import json
 import socket
 import statistics
-import threading
 import time
 from contextlib import ExitStack
 
-from bench.proxied import ADDON, mitmdump
+from bench.proxied import ADDON, Server, mitmdump
 from bench.throughput import STREAM_ONLY
 
 FRAMES = 300
@@ -31,19 +30,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 PROMPTS = {"small request": 10, "200 KB request": 200_000}
 
 
-class Paced:
+class Paced(Server):
     """Answers each request with a stream whose chunks say when they were sent."""
-
-    def __init__(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._server.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._server.accept()
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         with client, client.makefile("rb") as told:
@@ -90,7 +78,7 @@ def main() -> None:
     with ExitStack() as stack:
         ports = {"no proxy": upstream.port}
         for name, script in (("stream only", STREAM_ONLY), ("addon", ADDON)):
-            proxy = stack.enter_context(mitmdump(f"http://127.0.0.1:{upstream.port}", "-s", script))
+            proxy = stack.enter_context(mitmdump(upstream.url, "-s", script))
             ports[name] = proxy.port
         firsts: dict[tuple[str, str], list[float]] = {}
         laters: dict[str, list[float]] = {}

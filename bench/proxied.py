@@ -113,7 +113,26 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("it did not start")
 
 
-class Upstream:
+class Server:
+    """Listens on loopback, and serves each connection on a thread."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = int(self._server.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._server.accept()
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class Upstream(Server):
     """Answers every request with the same stream, `frames` times `frame` in chunks, and its usage at the end.
 
     Written by hand on sockets: the fake provider formats every frame anew, which would be the bottleneck here.
@@ -128,15 +147,7 @@ class Upstream:
         usage = b'"usage":{"prompt_tokens":9,"completion_tokens":%d}' % frames
         last = b'data: {"id":"c","model":"m","choices":[],%b}\n\ndata: [DONE]\n\n' % usage
         self._end = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._server.accept()
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        super().__init__()
 
     def _serve(self, client: socket.socket) -> None:
         with client:
