@@ -1,6 +1,6 @@
 """openai-node and @anthropic-ai/sdk through a real mitmdump with the addon.
 
-npm installs them once into `.cache/node` (or `$XDG_CACHE_HOME/usagetap-node`).
+npm installs them once, in the versions that `node/package-lock.json` names.
 """
 
 from __future__ import annotations
@@ -32,40 +32,36 @@ from tests.proxy import ROOT
 
 from usagetap.upstream.server import running_upstream
 
-PACKAGES = ("openai@6.49.0", "@anthropic-ai/sdk@1.11.0")
-"""openai 7 wants a Node that few have yet."""
-SCRIPT = Path(__file__).with_name("sdk.mjs")
+FOLDER = Path(__file__).with_name("node")
+"""The script that makes the calls, and the SDKs' versions. (openai 7 wants a Node that few have yet.)"""
 TUNNEL = ROOT / "addon" / "usagetap" / "launch" / "node_proxy.cjs"
 """What `usagetap exec` gives to a Node that does not heed HTTPS_PROXY by itself."""
 
 
 @pytest.fixture(scope="session")
-def packages() -> Path:
-    """The folder that the SDKs are in; skipped with the reason where they cannot be had."""
+def script() -> Path:
+    """The script, with the SDKs beside it; skipped with the reason where they cannot be had."""
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("node and npm are not installed")
-    cache = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(cache, "usagetap-node") if cache else ROOT / ".cache" / "node"
-    stamp = folder / "installed"
-    if not stamp.exists() or stamp.read_text() != " ".join(PACKAGES):
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
+    locked, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
+        # in the folder: with `--prefix`, npm looks there for its global configuration too, and misses a company's CA
+        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
         try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=100, check=False)
         except subprocess.TimeoutExpired:
-            pytest.skip("npm install took more than 100 seconds")
+            pytest.skip("npm took more than 100 seconds to install the SDKs")
         if ran.returncode:
-            pytest.skip(f"npm cannot install {' '.join(PACKAGES)}: {ran.stderr.strip()[-300:]}")
-        stamp.write_text(" ".join(PACKAGES))
-    return folder
+            pytest.skip(f"npm cannot install the SDKs: {ran.stderr.strip()[-300:]}")
+    return FOLDER / "sdk.mjs"
 
 
 class Node:
     """One process that makes calls, one after the other."""
 
-    def __init__(self, packages: Path, environment: dict[str, str]) -> None:
+    def __init__(self, script: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            ["node", str(SCRIPT), str(packages)],
+            ["node", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -87,7 +83,7 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(home: House, packages: Path) -> Iterator[Callable[[Way, str], Node]]:
+def node(home: House, script: Path) -> Iterator[Callable[[Way, str], Node]]:
     """A process for each way and proxy, started when it is first needed."""
     started: dict[tuple[Way, str], Node] = {}
 
@@ -95,7 +91,7 @@ def node(home: House, packages: Path) -> Iterator[Callable[[Way, str], Node]]:
         if (way, proxy) not in started:
             through = {"HTTPS_PROXY": f"http://127.0.0.1:{home.proxies[proxy].ports[0]}", "NODE_USE_ENV_PROXY": "1"}
             trust = {"NODE_EXTRA_CA_CERTS": str(home.certificate(proxy)), "NODE_OPTIONS": f"--require {TUNNEL}"}
-            started[way, proxy] = Node(packages, {} if way.reverse else through | trust)
+            started[way, proxy] = Node(script, {} if way.reverse else through | trust)
         return started[way, proxy]
 
     yield get

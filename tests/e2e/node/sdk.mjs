@@ -1,16 +1,13 @@
 // What the two Node SDKs see: reads calls as JSON lines on stdin, makes one after the other, writes what was seen as
 // JSON lines. Each call: {sdk, url, kind, arguments, headers, take}; `take` closes the stream after so many items.
 import { createInterface } from 'node:readline'
-import { createRequire } from 'node:module'
-import { pathToFileURL } from 'node:url'
+import anthropic from '@anthropic-ai/sdk'
+import openai from 'openai'
 
-const require = createRequire(process.argv[2] + '/') // the folder that npm installed into
-const load = async (name) => (await import(pathToFileURL(require.resolve(name)))).default
-const kinds = { openai: await load('openai'), anthropic: await load('@anthropic-ai/sdk') }
+const kinds = { openai, anthropic }
 
 async function see ({ sdk, url, kind, arguments: given, headers, take }) {
-  const Client = kinds[sdk].default ?? kinds[sdk]
-  const client = new Client({ apiKey: 'sk-test', baseURL: url, maxRetries: 0, timeout: 20000 })
+  const client = new kinds[sdk]({ apiKey: 'sk-test', baseURL: url, maxRetries: 0, timeout: 20000 })
   const method = kind.split('.').reduce(([, owner], name) => [owner, owner[name]], [null, client])
   const items = []
   try {
