@@ -63,7 +63,7 @@ screenshots: $(VENV)/.installed-dev ## pictures of the dashboard for the docs
 	PYTHONPATH=addon $(BIN)/python -m bench.screenshots $(ARGS)
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) out dist build tests/e2e/node/node_modules .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) out dist build tests/e2e/node/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find addon tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The two stamps: what the addon needs, and what its tests need on top. Newer than pyproject.toml: nothing to do.
