@@ -52,9 +52,11 @@ def _fold(answer: Answer, payload: Any) -> None:
         return
     seen = Observation()
     observe_error(seen, payload)
-    inner = payload.get("response")
+    inner, result = payload.get("response"), payload.get("result")
     if isinstance(inner, dict) and "candidates" in inner:  # Gemini Code Assist wraps its payloads
         payload = inner
+    elif isinstance(result, dict) and "success" in payload:  # and Cloudflare's Workers AI
+        payload = result
     shape = next((shape for key, shape in _SHAPES.items() if key in payload), None)
     if shape is not None:
         shape(answer, payload)

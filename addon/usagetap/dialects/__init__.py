@@ -14,7 +14,7 @@ from usagetap.dialects.mistral_conversations import MistralConversations
 from usagetap.dialects.ollama import Ollama
 from usagetap.dialects.openai_assistants import OpenAIAssistants
 from usagetap.dialects.openai_audio import OpenAIAudio
-from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions, VertexChat
+from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions, StrictChat
 from usagetap.dialects.openai_embeddings import OpenAIEmbeddings
 from usagetap.dialects.openai_images import OpenAIImages
 from usagetap.dialects.openai_responses import OpenAIResponses
@@ -22,6 +22,7 @@ from usagetap.dialects.replicate import Replicate
 from usagetap.dialects.rerank import Rerank
 from usagetap.dialects.tgi import TextGeneration
 from usagetap.dialects.unknown import Unknown
+from usagetap.dialects.workers_ai import WorkersAI
 from usagetap.model import Request
 
 _CHAT, _COMPLETIONS = OpenAIChat(), OpenAICompletions()
@@ -49,7 +50,8 @@ DIALECTS: tuple[Dialect, ...] = (
     Replicate(),
     TextGeneration(),
     LlamaCpp(),
-    VertexChat(),
+    StrictChat(),
+    WorkersAI(),
     _COMPLETIONS,
 )
 

@@ -1,7 +1,8 @@
-"""llama.cpp's own `/completion`.
+"""llama.cpp's own `/completion`, and `/infill`, which answers alike.
 
-https://github.com/ggml-org/llama.cpp/tree/master/tools/server#post-completion: `tokens_evaluated` is the whole prompt,
-`tokens_cached` counts what the cache holds afterwards and is no part of it; what was reused is `timings.cache_n`.
+https://github.com/ggml-org/llama.cpp/tree/master/tools/server#post-completion, …#post-infill: `tokens_evaluated` is the
+whole prompt, `tokens_cached` counts what the cache holds afterwards and is no part of it; what was reused is
+`timings.cache_n`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ _TELLS = re.compile(rb'"stop"\s*:\s*true|"error"\s*:\s*(?!null)\S|^error:', re.M
 
 
 class LlamaCpp(Dialect):
-    """`/completion` with a prompt."""
+    """`/completion` with a prompt, `/infill` with what stands around the gap."""
 
     name = "llamacpp"
     finish_ends = False
 
     def matches(self, request: Request) -> bool:
-        if request.method != "POST" or not request.path.rstrip("/").endswith("/completion"):
+        if request.method != "POST" or not isinstance(request.body, dict):
             return False
-        return isinstance(request.body, dict) and "prompt" in request.body
+        path = request.path.rstrip("/")
+        if path.endswith("/infill"):
+            return not {"input_prefix", "input_suffix"}.isdisjoint(request.body)
+        return path.endswith("/completion") and "prompt" in request.body
 
     def operation(self, request: Request) -> str:
         return "text_completion"

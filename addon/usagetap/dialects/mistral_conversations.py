@@ -37,7 +37,9 @@ class MistralConversations(Dialect):
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not _PATH.search(request.path.rstrip("/")):
             return False
-        return told_by_path(request) or (isinstance(request.body, dict) and "inputs" in request.body)
+        if told_by_path(request):
+            return "mistral" in request.host  # OpenAI has conversations too, which answer nothing
+        return isinstance(request.body, dict) and "inputs" in request.body
 
     def model(self, request: Request) -> str | None:
         return request.text("model") or request.text("agent_id")

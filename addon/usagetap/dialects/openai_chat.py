@@ -32,6 +32,7 @@ from usagetap.model import Observation, Request
 # Unescaped quotes cannot stand inside a JSON string, so neither pattern can be met in what a model says.
 _NULL = re.compile(rb"\s*:\s*null")
 _OBJECT = re.compile(rb"\s*:\s*\{")
+_SNOWFLAKE = re.compile(r"/cortex/inference[:/]complete/?$")
 
 
 class OpenAIChat(Dialect):
@@ -94,14 +95,19 @@ class OpenAIChat(Dialect):
         observe_header(seen, headers)
 
 
-class VertexChat(OpenAIChat):
-    """The same behind Vertex's `rawPredict`: Mistral's models, which refuse fields they do not know; AI21's."""
+class StrictChat(OpenAIChat):
+    """The same where no other fields are known: behind Vertex's `rawPredict` (Mistral, AI21), Snowflake's `complete`.
+
+    https://docs.snowflake.com/developer-guide/snowflake-rest-api/reference/cortex-inference
+    """
 
     takes_include_usage = False
 
     def matches(self, request: Request) -> bool:
         shaped = isinstance(request.body, dict) and not {"messages", "prompt"}.isdisjoint(request.body)
-        return request.method == "POST" and shaped and raw_predict(request.path) is not None
+        if request.method != "POST" or not shaped:
+            return False
+        return raw_predict(request.path) is not None or _SNOWFLAKE.search(request.path) is not None
 
     def operation(self, request: Request) -> str:
         return "chat" if "messages" in mapping(request.body) else "text_completion"
@@ -114,13 +120,18 @@ class VertexChat(OpenAIChat):
 
 
 class OpenAICompletions(OpenAIChat):
-    """Legacy `…/completions`: the same frames, with `text` where chat has `delta`."""
+    """Legacy `…/completions`, with `prompt` also `…/invocations`: the same frames, `text` where chat has `delta`."""
 
     name = "openai_completions"
 
     def matches(self, request: Request) -> bool:
-        if request.method != "POST" or not request.path.rstrip("/").endswith("/completions"):
+        path = request.path.rstrip("/")
+        if request.method != "POST" or not path.endswith(("/completions", "/invocations")):
             return False
+        if path.endswith(
+            "/invocations"
+        ):  # https://docs.databricks.com/machine-learning/foundation-models/api-reference
+            return isinstance(request.body, dict) and "prompt" in request.body and "messages" not in request.body
         return not (isinstance(request.body, dict) and "messages" in request.body)
 
     def operation(self, request: Request) -> str:

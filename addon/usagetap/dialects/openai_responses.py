@@ -36,9 +36,10 @@ _TYPE = re.compile(rb'"type"\s*:\s*"(?:error|response\.\w+)"|"copilot_usage"')
 
 
 class OpenAIResponses(Dialect):
-    """`…/responses`, `…/responses/compact`, `…/responses/{id}`, `…/responses/{id}/cancel`.
+    """`…/responses`, `…/responses/compact`, `…/responses/{id}`, `…/responses/{id}/cancel`, Perplexity's `…/v1/agent`.
 
-    Not `…/responses/input_tokens`: that answers a count, and nothing is used.
+    Not `…/responses/input_tokens`: that answers a count, and nothing is used. Perplexity's `/v1/responses` is an alias:
+    https://docs.perplexity.ai/docs/grounded-llm/openai-compatibility
     """
 
     name = "openai_responses"
@@ -51,7 +52,12 @@ class OpenAIResponses(Dialect):
         retrieved = _RETRIEVED.search(path)
         if retrieved:
             return request.method == ("POST" if retrieved[1] else "GET")
-        if request.method != "POST" or not path.endswith(("/responses", "/responses/compact")):
+        if request.method != "POST":
+            return False
+        if path.endswith("/v1/agent"):
+            asked = mapping(request.body)
+            return "input" in asked and not asked.keys().isdisjoint(("model", "models", "preset"))
+        if not path.endswith(("/responses", "/responses/compact")):
             return False
         if isinstance(request.body, dict):
             return any(name in request.body for name in ("model", "input", "prompt", "stream"))

@@ -73,3 +73,35 @@ def test_the_usual_frame_has_none(payload: Any) -> None:
     seen = Observation()
     OpenAIChat().observe(seen, payload)
     assert seen.error_type is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v2/cortex/inference:complete",
+        "/v1/projects/p/locations/l/publishers/mistralai/models/mistral-medium-3:streamRawPredict",
+    ],
+)
+def test_who_refuses_other_fields_is_asked_for_nothing(path: str) -> None:
+    dialect = detect(Request("POST", "h", 443, path, body={"model": "m", "messages": [], "stream": True}))
+    assert dialect is not None
+    assert dialect.name == "openai_chat"
+    assert not dialect.takes_include_usage
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"messages": []}, "openai_chat"),
+        ({"prompt": "Hi"}, "openai_completions"),
+        ({"input": "Hi"}, "openai_embeddings"),
+        ({"input": ["Hi", "you"]}, "openai_embeddings"),
+        ({"input": [{"role": "user", "content": "an agent's"}]}, None),
+        ({"dataframe_split": {}}, None),
+        (None, None),
+    ],
+)
+def test_what_a_serving_endpoint_is_asked_tells_what_it_speaks(asked: Any, name: str | None) -> None:
+    """https://docs.databricks.com/machine-learning/foundation-models/api-reference"""
+    found = detect(Request("POST", "h", 443, "/serving-endpoints/mine/invocations", body=asked))
+    assert (found and found.name) == name
