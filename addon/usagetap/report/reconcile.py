@@ -14,6 +14,7 @@ from usagetap.headline import money
 from usagetap.report.invoices import Invoice, Sums, model_key
 from usagetap.report.table import Column, Table, paint
 from usagetap.store.aggregate import Totals, aggregate
+from usagetap.store.money import add
 
 _MEASURES = ("requests", "input_tokens", "output_tokens", "cost")
 _HEADINGS = {"requests": "requests", "input_tokens": "input", "output_tokens": "output", "cost": "cost"}
@@ -72,7 +73,7 @@ def _is_of(provider: str, wanted: str) -> bool:
 def _sums(line: Totals) -> Sums:
     # a failed request is none that a provider bills
     finished = line.requests - line.errors - line.still_open
-    cost = line.cost.get("USD", Decimal(0)) + line.estimated_cost.get("USD", Decimal(0))
+    cost = add(part.get("USD", Decimal(0)) for part in (line.cost, line.estimated_cost))
     return Sums(finished, line.input_tokens, line.output_tokens, cost if line.cost or line.estimated_cost else None)
 
 

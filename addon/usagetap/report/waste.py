@@ -9,6 +9,7 @@ from typing import Any
 from usagetap.headline import digits_for, money, tokens
 from usagetap.report.table import Column, Table, paint
 from usagetap.store.aggregate import Totals
+from usagetap.store.money import Costs, add, add_costs
 from usagetap.store.queries import Waste
 
 _COLUMNS = (
@@ -47,7 +48,7 @@ def render(found: list[Waste], width: int, *, colour: bool) -> list[str]:
 def wasted(each: Waste) -> Decimal:
     """Dollars that bought nothing: aborted, failed, repeated; what was estimated counts as well."""
     parts = (each.aborted.cost, each.aborted.estimated_cost, each.errors.cost, each.errors.estimated_cost)
-    return sum((part.get("USD", Decimal(0)) for part in (*parts, each.repeated_cost)), Decimal(0))
+    return add(part.get("USD", Decimal(0)) for part in (*parts, each.repeated_cost))
 
 
 def _add(total: Waste, each: Waste) -> None:
@@ -56,8 +57,7 @@ def _add(total: Waste, each: Waste) -> None:
     total.errors.add(each.errors)
     total.repeated += each.repeated
     total.repeated_tokens += each.repeated_tokens
-    for currency, amount in each.repeated_cost.items():
-        total.repeated_cost[currency] = total.repeated_cost.get(currency, Decimal(0)) + amount
+    add_costs(total.repeated_cost, each.repeated_cost)
 
 
 def _digits(found: list[Waste]) -> int:
@@ -102,11 +102,10 @@ def _costs(part: Totals, digits: int) -> str:
     return f"~{shown}" if part.estimated_cost else shown
 
 
-def _amounts(digits: int, *costs: dict[str, Decimal]) -> str:
-    sums: dict[str, Decimal] = {}
+def _amounts(digits: int, *costs: Costs) -> str:
+    sums: Costs = {}
     for each in costs:
-        for currency, amount in each.items():
-            sums[currency] = sums.get(currency, Decimal(0)) + amount
+        add_costs(sums, each)
     return (
         " + ".join(money(amount, currency, digits=digits) for currency, amount in sorted(sums.items()) if amount) or "–"
     )

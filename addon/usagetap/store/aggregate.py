@@ -1,4 +1,4 @@
-"""Sums by period and group, in SQL. A million rows take a fraction of a second: see `_lines`."""
+"""Sums by period and group, in SQL, money to the last digit. A million rows take a fraction of a second: `_lines`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 from peewee import Database, SqliteDatabase
 
 from .database import execute_many
+from .money import add_costs, exact_sum, to_decimal
 from .periods import Period, PeriodName, periods
 from .schema import COUNTS, MISSING, MODEL, PLAIN, TOKENS, UNPRICED, count_where, sum_once
-from .summary import columns_of, cover, dimension_of, levels_of, note_parts
+from .summary import added_up, columns_of, cover, dimension_of, levels_of, note_parts
 
-__all__ = ["COUNTS", "DIMENSIONS", "SUMS", "TOKENS", "Filters", "Totals", "aggregate", "to_decimal", "where"]
+__all__ = ["COUNTS", "DIMENSIONS", "TOKENS", "Filters", "Totals", "aggregate", "sums_of_rows", "where"]
 
 #: what reports can be grouped by and filtered on, each as an SQL expression
 DIMENSIONS: dict[str, str] = {
@@ -75,9 +76,8 @@ class Totals:
             value = getattr(other, name)
             if value is not None:
                 setattr(self, name, (getattr(self, name) or 0) + value)
-        for mine, theirs in ((self.cost, other.cost), (self.estimated_cost, other.estimated_cost)):
-            for currency, amount in theirs.items():
-                mine[currency] = mine.get(currency, Decimal(0)) + amount
+        add_costs(self.cost, other.cost)
+        add_costs(self.estimated_cost, other.estimated_cost)
 
 
 def aggregate(
@@ -94,7 +94,7 @@ def aggregate(
 
     `since` (inclusive) and `until` (exclusive) are aware datetimes; a row belongs to the period in which it started, by
     the calendar of `timezone`. `filters` maps dimensions to the values that count (`None` among them: unknown). Sums of
-    money are exact to some 12 significant digits on SQLite (it adds in binary), exact on PostgreSQL.
+    money are those of the rows' decimal texts, to the last digit.
     """
     for name in (*by, *(filters or ())):
         if name not in DIMENSIONS:
@@ -140,23 +140,21 @@ def where(filters: Filters, *conditions: str, columns: Mapping[str, str] = DIMEN
     return (" WHERE " + " AND ".join(terms) if terms else ""), values
 
 
-_PLAIN_SUMS = (
-    *("COUNT(*)", "COUNT(cost)", *(f"SUM({name})" for name in TOKENS[:5])),
-    "SUM(CAST(cost AS NUMERIC))",
-)
-#: of rows, in the order of `COUNTS`, `TOKENS`, and the two sums of money
-SUMS: tuple[str, ...] = (
+_PLAIN_SUMS = ("COUNT(*)", "COUNT(cost)", *(f"SUM({name})" for name in TOKENS[:5]))
+#: of rows, in the order of `COUNTS` and `TOKENS`
+_SUMS: tuple[str, ...] = (
     "COUNT(*)",
     *(count_where(f"status = '{status}'") for status in ("open", "ok", "aborted", "error")),
     *(count_where(MISSING), count_where(UNPRICED), count_where("usage_quality = 'estimated'")),
     *(count_where("duplicate_of IS NOT NULL"), "SUM(retried)"),
     *(sum_once(name) for name in TOKENS),
-    sum_once("CASE WHEN COALESCE(cost_source, '') <> 'estimated' THEN CAST(cost AS NUMERIC) END"),
-    sum_once("CASE WHEN cost_source = 'estimated' THEN CAST(cost AS NUMERIC) END"),
 )
+_ONCE = "CASE WHEN duplicate_of IS NULL AND COALESCE(cost_source, '') {} 'estimated' THEN cost END"
 
-#: the same of sums (see `summary`)
-_SUMS_OF_SUMS = tuple(f"SUM({name})" for name in (*COUNTS, *TOKENS, "cost", "estimated_cost"))
+
+def sums_of_rows(db: Database) -> tuple[str, ...]:
+    """SQL for what is summed of rows: `COUNTS`, `TOKENS`, the cost, and the cost of what is estimated or failed."""
+    return (*_SUMS, *(exact_sum(db, _ONCE.format(sign)) for sign in ("<>", "=")))
 
 
 def _lines(db: Database, by: Sequence[str], ranges: list[Period], filters: Filters) -> Iterator[Totals]:
@@ -170,7 +168,8 @@ def _lines(db: Database, by: Sequence[str], ranges: list[Period], filters: Filte
         note_parts(db, taken)
         sums = f"usage_sums AS sums ON dimension = '{dimension}' AND sums.closed = slice.closed"
         parts = f"temp.part AS slice CROSS JOIN {sums}"
-        yield from _any_lines(db, by, ranges, filters, parts, columns=columns_of(dimension), sums=_SUMS_OF_SUMS)
+        names = (*COUNTS, *TOKENS, "cost", "estimated_cost")
+        yield from _any_lines(db, by, ranges, filters, parts, columns=columns_of(dimension), sums=added_up(db, names))
     if not rest:
         return
     if not isinstance(db, SqliteDatabase):
@@ -201,12 +200,12 @@ def _any_lines(
     values: Sequence[Any] = (),
     condition: str | None = None,
     columns: Mapping[str, str] = DIMENSIONS,
-    sums: Sequence[str] = SUMS,
+    sums: Sequence[str] = (),
 ) -> Iterator[Totals]:
     """Rows of every kind, each looked at closely, in any grouping; or lines of `usage_sums`."""
     groups = ", ".join(("slice.period", *(columns[name] for name in by), "COALESCE(currency, 'USD')"))
     clause, wanted = where(filters, *([condition] if condition else ()), columns=columns)
-    sql = f"SELECT {groups}, {', '.join(sums)} FROM {source}{clause} GROUP BY {groups}"
+    sql = f"SELECT {groups}, {', '.join(sums or sums_of_rows(db))} FROM {source}{clause} GROUP BY {groups}"
     for period, *rest in db.execute_sql(sql.replace("?", db.param), (*values, *wanted)):
         keys, (currency, *numbers, cost, estimated_cost) = rest[: len(by)], rest[len(by) :]
         # PostgreSQL sums big integers to decimals; the fields of `Totals` are in the order of the sums
@@ -227,7 +226,8 @@ def _plain_lines(db: Database, by: Sequence[str], ranges: list[Period], nameless
         parts.append(("response_model", "slice.period, response_model", "slice.model IS NULL"))
     for model, groups, condition in parts:
         clause = f"WHERE {PLAIN} = 1 AND {condition} GROUP BY {groups}"
-        found = db.execute_sql(f"SELECT slice.period, {model}, {', '.join(_PLAIN_SUMS)} FROM {source} {clause}")
+        sums = ", ".join((*_PLAIN_SUMS, exact_sum(db, "cost")))
+        found = db.execute_sql(f"SELECT slice.period, {model}, {sums} FROM {source} {clause}")
         for period, name, count, priced, *tokens, cost in found:
             line = Totals(ranges[period].name, {"model": name} if by else {})
             line.requests = line.ok = count
@@ -237,12 +237,6 @@ def _plain_lines(db: Database, by: Sequence[str], ranges: list[Period], nameless
             if cost is not None:
                 line.cost["USD"] = to_decimal(cost)
             yield line
-
-
-def to_decimal(amount: float | Decimal) -> Decimal:
-    """A sum of money as the database returns it. A binary one is good for 15 digits; the rest of it is noise."""
-    exact = Decimal(f"{amount:.15g}") if isinstance(amount, float) else Decimal(amount)
-    return Decimal(format(exact.normalize(), "f"))
 
 
 def _slice(db: SqliteDatabase, ranges: list[Period], by_model: bool) -> bool:

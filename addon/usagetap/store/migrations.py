@@ -13,7 +13,7 @@ from peewee import Database, SchemaManager, SqliteDatabase
 
 from .database import NewerSchema, StoreError, transaction
 from .schema import INDEXES, MODELS, POSTGRES_INDEXES, SQLITE_INDEXES, VIEWS
-from .summary import TABLES, TRIGGERS
+from .summary import SUMS_TABLE, TABLES, TRIGGERS
 
 Migration = Callable[[Database], None]
 
@@ -40,8 +40,17 @@ def summarise(db: Database) -> None:
             db.execute_sql(statement)
 
 
+def sum_exactly(db: Database) -> None:
+    """Sums of money as decimal text: those made in binary are dropped, and the proxy makes them anew."""
+    if isinstance(db, SqliteDatabase):
+        for table in ("usage_closed", "usage_spreads"):
+            db.execute_sql(f"DELETE FROM {table}")
+        db.execute_sql("DROP TABLE usage_sums")
+        db.execute_sql(SUMS_TABLE)
+
+
 #: step number n (from 1) brings a database from version n-1 to n
-MIGRATIONS: tuple[Migration, ...] = (build, summarise)
+MIGRATIONS: tuple[Migration, ...] = (build, summarise, sum_exactly)
 SCHEMA_VERSION = len(MIGRATIONS)
 #: the earliest version that can be read as it is
 READABLE_VERSION = 1

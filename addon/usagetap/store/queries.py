@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from peewee import Database
 
-from .aggregate import COUNTS, DIMENSIONS, TOKENS, Filters, Totals, aggregate, to_decimal, where
+from .aggregate import COUNTS, DIMENSIONS, TOKENS, Filters, Totals, aggregate, where
 from .database import StoreError, connect
 from .migrations import READABLE_VERSION, check, version_of
+from .money import Costs, add_costs
 from .periods import utc_text
 from .repeats import repeats
 from .schema import COLUMNS, MODEL
@@ -154,7 +154,7 @@ class Waste:
     errors: Totals
     repeated: int = 0
     repeated_tokens: int = 0
-    repeated_cost: dict[str, Decimal] = field(default_factory=dict)
+    repeated_cost: Costs = field(default_factory=dict)
 
     @property
     def cache_hit_rate(self) -> float | None:
@@ -174,13 +174,12 @@ def waste(
         part = {"aborted": mine.aborted, "error": mine.errors}.get(line.keys["status"] or "")
         if part is not None:
             part.add(line)
-    for model, currency, count, tokens, cost in repeats(db, since, until, filters or {}):
-        if mine_ := found.get(model):
-            mine_.repeated += count
-            mine_.repeated_tokens += int(tokens or 0)
-            if cost is not None:
-                name = currency or "USD"
-                mine_.repeated_cost[name] = mine_.repeated_cost.get(name, Decimal(0)) + to_decimal(cost)
+    for again in repeats(db, since, until, filters or {}):
+        if mine_ := found.get(again.model):
+            mine_.repeated += again.requests
+            mine_.repeated_tokens += again.tokens
+            if again.cost is not None:
+                add_costs(mine_.repeated_cost, {again.currency or "USD": again.cost})
     return list(found.values())
 
 

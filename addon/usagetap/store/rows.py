@@ -24,6 +24,7 @@ Row = dict[str, Any]
 TEXT_LIMIT = 2_000
 ERROR_LIMIT = 500
 RAW_LIMIT = 64 * 1024
+MONEY_LIMIT = 100
 _INT64 = 2**63
 _LAST_SECOND = 253_402_300_799.0  # the end of the year 9999
 
@@ -128,7 +129,8 @@ def _json(value: Any) -> str:
 
 
 def _money(cost: Decimal | None) -> str | None:
-    """Decimal text without an exponent; what is not a number, or has a magnitude no price has, is no cost."""
+    """Decimal text without an exponent; what is not a number, or has a magnitude or digits no price has, is no cost."""
     if cost is None or not cost.is_finite() or (cost and abs(cost.adjusted()) > 30):
         return None
-    return format(cost, "f")
+    text = format(cost, "f")
+    return text if len(text) <= MONEY_LIMIT else None

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from peewee import Database, SqliteDatabase
 
 from .database import execute_many
+from .money import exact_sum
 from .periods import Period
 from .schema import COUNTS, MODEL, TOKENS
 
@@ -30,22 +31,30 @@ LONG_LEVELS = ("month", "day")
 
 REPEATS = ("repeated", "repeated_tokens", "repeated_cost")
 _AMOUNTS = ("cost", "estimated_cost", "repeated_cost")
+#: the schema's version from which on sums of money are exact: those of an earlier one are not used
+EXACT_SINCE = 3
 CELL = (*COUNTS, *TOKENS, "cost", "estimated_cost", *REPEATS)
 """Columns of `usage_sums` after those that say of what the sums are."""
+
+#: decimal text that stays as it is; an earlier version that still runs would write binary sums, and is refused
+_EXACTLY = "{0} CHECK (TYPEOF({0}) IN ('text', 'null'))"
 
 #: states of a line in `usage_closed`
 CLAIMED, CLOSED, REOPENED = 0, 1, 2
 
+SUMS_TABLE = (
+    "CREATE TABLE usage_sums (dimension TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
+    " value TEXT, other TEXT, status TEXT, currency TEXT, "
+    + ", ".join(_EXACTLY.format(name) if name in _AMOUNTS else f"{name} INTEGER" for name in CELL)
+    + ", PRIMARY KEY (dimension, closed, line)) WITHOUT ROWID"
+)
 TABLES: tuple[str, ...] = (
     "CREATE TABLE usage_closed (id INTEGER PRIMARY KEY AUTOINCREMENT, level TEXT NOT NULL, first TEXT NOT NULL,"
     " last TEXT NOT NULL, state INTEGER NOT NULL)",
     f"CREATE UNIQUE INDEX usage_closed_first ON usage_closed (level, first) WHERE state < {REOPENED}",
     f"CREATE INDEX usage_closed_last ON usage_closed (last) WHERE state < {REOPENED}",
     f"CREATE INDEX usage_closed_reopened ON usage_closed (id) WHERE state = {REOPENED}",
-    "CREATE TABLE usage_sums (dimension TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
-    " value TEXT, other TEXT, status TEXT, currency TEXT, "
-    + ", ".join(f"{name} {'REAL' if name in _AMOUNTS else 'INTEGER'}" for name in CELL)
-    + ", PRIMARY KEY (dimension, closed, line)) WITHOUT ROWID",
+    SUMS_TABLE,
     "CREATE TABLE usage_spreads (measure TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
     " model TEXT, counts TEXT NOT NULL, PRIMARY KEY (measure, closed, line)) WITHOUT ROWID",
 )
@@ -96,6 +105,11 @@ def columns_of(dimension: str) -> Mapping[str, str]:
     return {**dict(zip(names, ("value", "other"), strict=False)), "status": "status"}
 
 
+def added_up(db: Database, names: Iterable[str]) -> tuple[str, ...]:
+    """SQL for sums of these columns of `usage_sums`."""
+    return tuple(exact_sum(db, name) if name in _AMOUNTS else f"SUM({name})" for name in names)
+
+
 def cover(
     db: Database, wanted: Sequence[Period], levels: Sequence[str] = LEVELS
 ) -> tuple[list[tuple[int, int]], list[Period]]:
@@ -144,6 +158,7 @@ def _closed(db: Database, level: str, first: str, end: str) -> list[tuple[str, s
 
 
 def has_sums(db: Database) -> bool:
-    """Whether the database has tables for sums, with or without anything in them."""
-    tables = "SELECT 1 FROM sqlite_master WHERE name = 'usage_closed'"
-    return isinstance(db, SqliteDatabase) and db.execute_sql(tables).fetchone() is not None
+    """Whether the database has tables for exact sums, with or without anything in them."""
+    if not isinstance(db, SqliteDatabase):
+        return False
+    return int(db.execute_sql("PRAGMA user_version").fetchone()[0]) >= EXACT_SINCE

@@ -17,16 +17,15 @@ from typing import Any
 
 from peewee import Database, PeeweeException
 
-from .aggregate import SUMS
+from .aggregate import sums_of_rows
 from .dashboard_queries import BUCKETS, KNOWN
 from .database import StoreError, connect, execute_many, transaction, what_failed
 from .migrations import SCHEMA_VERSION, version_of
 from .periods import Period, utc_text
 from .place import is_postgres, sqlite_path
-from .repeats import PLACE
-from .repeats import SUMS as REPEAT_SUMS
+from .repeats import PLACE, sums_of_repeats
 from .schema import MODEL, TOKENS
-from .summary import CELL, CLAIMED, CLOSED, PAIR, PAIRED, REOPENED, SUMMED, cover, note_parts
+from .summary import CELL, CLAIMED, CLOSED, PAIR, PAIRED, REOPENED, SUMMED, added_up, cover, note_parts
 
 #: seconds until the first round, and from each to the next
 FIRST, ROUND = 15.0, 60.0
@@ -61,8 +60,8 @@ _SPREADS = (
 _DIMENSIONS = (*SUMMED, PAIR)
 _KINDS: dict[str, tuple[str, Iterable[str]]] = {"sums": ("dimension", _DIMENSIONS), "spreads": ("measure", KNOWN)}
 _SUMS_OF_SUMS = (
-    "usage_sums SELECT dimension, ?, ROW_NUMBER() OVER (), value, other, status, currency,"
-    f" {', '.join(f'SUM({name})' for name in CELL)} FROM temp.part CROSS JOIN usage_sums USING (closed)"
+    "usage_sums SELECT dimension, ?, ROW_NUMBER() OVER (), value, other, status, currency, {sums}"
+    " FROM temp.part CROSS JOIN usage_sums USING (closed)"
     f" WHERE dimension IN ({', '.join(map(repr, _DIMENSIONS))}) GROUP BY dimension, value, other, status, currency"
 )
 _SUMS_OF_ROWS = "usage_sums SELECT * FROM temp.sums WHERE closed = ?"
@@ -245,7 +244,7 @@ def _group(db: Database, dimension: str, closed: str, values: Sequence[str], wit
     groups = keys if closed.isdigit() else f"{closed}, {keys}"  # a number would be the place of a column
     db.execute_sql(
         f"INSERT INTO temp.sums SELECT '{dimension}', {closed}, ROW_NUMBER() OVER (), {keys},"
-        f" {', '.join((*SUMS, *REPEAT_SUMS))} FROM temp.seen WHERE {within} GROUP BY {groups}"
+        f" {', '.join((*sums_of_rows(db), *sums_of_repeats(db)))} FROM temp.seen WHERE {within} GROUP BY {groups}"
     )
 
 
@@ -257,4 +256,5 @@ def _add_up(db: Database, level: str, stretch: Period, parts: str, claim: int | 
             return
         note_parts(db, taken)
         more = {"day": (_SUMS_OF_ROWS, _SPREADS_OF_ROWS), "month": (_SPREADS_OF_SPREADS,)}
-        _close(db, claim or _claim(db, level, stretch), _SUMS_OF_SUMS, *more.get(level, ()))
+        sums = _SUMS_OF_SUMS.format(sums=", ".join(added_up(db, CELL)))
+        _close(db, claim or _claim(db, level, stretch), sums, *more.get(level, ()))

@@ -26,7 +26,15 @@ def test_truth_is_0_1_or_null_and_times_are_utc_text(record: Any) -> None:
 
 @pytest.mark.parametrize(
     ("cost", "text"),
-    [("0.10", "0.10"), ("1E-9", "0.000000001"), ("1E+3", "1000"), ("0", "0"), ("NaN", None), ("1E+99", None)],
+    [
+        ("0.10", "0.10"),
+        ("1E-9", "0.000000001"),
+        ("1E+3", "1000"),
+        ("0", "0"),
+        ("NaN", None),
+        ("1E+99", None),
+        ("0." + "3" * 99, None),
+    ],
 )
 def test_money_is_decimal_text_without_exponent(record: Any, cost: str, text: str | None) -> None:
     assert to_row(record(cost=Decimal(cost)))["cost"] == text
