@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 from usagetap.model import Record
 
@@ -22,6 +22,8 @@ SOURCES = {
     "resolved": "asked of the provider afterwards",
     "estimated": "our estimate",
 }
+#: Python's own context refuses to round what has more than 28 digits: a provider may send anything
+_ANY_SIZE = Context(prec=500)
 #: C0 and C1 controls, and the marks that reorder text: what a terminal or a reader could be fooled with
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -47,7 +49,7 @@ def money(amount: Decimal | None, currency: str | None = "USD", *, digits: int |
     if digits is None:
         digits = 2 if amount >= 1 or not amount else min(max(1 - amount.adjusted(), 2), 12)
     step = Decimal(1).scaleb(-digits)
-    shown = amount.quantize(step, ROUND_HALF_UP)
+    shown = amount.quantize(step, ROUND_HALF_UP, _ANY_SIZE)
     if amount and not shown:
         return f"<{_with_currency(f'{step:f}', currency)}"
     return _with_currency(f"{shown:,f}", currency)

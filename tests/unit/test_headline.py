@@ -69,6 +69,7 @@ def test_a_model_name_cannot_steer_a_terminal():
         ("0", "USD", 4, "$0.0000"),
         ("12", "sats", None, "12.00 sats"),
         ("1.5", "EUR", None, "€1.50"),
+        ("9" * 30, "USD", None, "$" + ",".join(["999"] * 10) + ".00"),
         ("1.5", "\x1b]0;x\x07", None, "1.50 �]0;x�"),
     ],
 )
