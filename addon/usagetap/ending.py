@@ -53,17 +53,22 @@ def _over(seen: Observation, end: End) -> bool:
     """Whether the response was over, whatever happened to the connection then."""
     if seen.terminal:
         return True
-    if end.cut is None and (seen.background or not end.readable):
+    if end.cut is None and (seen.background or not end.readable or _elsewhere(end.http_status)):
         return True
     if not (seen.finished and end.finish_ends):
         return False
     return end.cut is None or not end.usage_due or seen.usage_raw is not None
 
 
-def usage_quality(seen: Observation, reason: str) -> UsageQuality | None:
+def _elsewhere(http_status: int | None) -> bool:
+    """Whether the status says that no answer is here: nothing (204), or another URL (FastAPI's 307 to a `/` more)."""
+    return http_status is not None and (http_status == 204 or 300 <= http_status < 400)
+
+
+def usage_quality(seen: Observation, reason: str, http_status: int | None = None) -> UsageQuality | None:
     """The column `usage_quality`; `None` where no usage was due: nothing was generated, or it is told elsewhere."""
     if seen.usage_raw is not None:
         return "exact" if reason == "complete" or seen.usage_final else "partial"
-    if reason in ("http_error", "connect_failed") or seen.background:
+    if reason in ("http_error", "connect_failed") or seen.background or _elsewhere(http_status):
         return None
     return "missing"

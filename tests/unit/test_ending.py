@@ -108,6 +108,18 @@ def test_what_could_not_be_read_ended_as_its_connection_did(cut: Cut | None, rea
     assert end_reason(seen(), End(cut, 200, "sse", usage_due=True, readable=False)) == reason
 
 
+@pytest.mark.parametrize("http_status", [204, 301, 304, 307, 308])
+def test_an_answer_that_is_elsewhere_has_no_usage_to_miss(http_status: int) -> None:
+    """FastAPI answers `…/completions` for `…/completions/` with a 307: the next request has the usage."""
+    reason = end_reason(seen(), End(None, http_status))
+    assert (reason, usage_quality(seen(), reason, http_status)) == ("complete", None)
+    assert end_reason(seen(), End("client", http_status)) == "client_disconnected"
+
+
+def test_an_empty_200_is_no_answer() -> None:
+    assert end_reason(seen(), End(None, 200)) == "upstream_disconnected"
+
+
 def test_no_answer_at_all() -> None:
     assert end_reason(seen(), End("connect")) == "connect_failed"
     assert end_reason(seen(), End("client")) == "client_disconnected"

@@ -83,7 +83,7 @@ def conclude(record: Record, seen: Observation, end: End, request: Request, mess
     The request's credentials never get into a row, though some providers repeat a key in an error's text.
     """
     record.end_reason = end_reason(seen, end)
-    record.usage_quality = usage_quality(seen, record.end_reason)
+    record.usage_quality = usage_quality(seen, record.end_reason, end.http_status)
     record.status = STATUS_OF_END[record.end_reason]
     if record.error_type is None and record.status == "error" and message:
         record.error_type, record.error_message = record.end_reason, message[:500]
