@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usagetap.report.periods import moment, zone_of
+from usagetap.store.place import is_postgres, sqlite_path, without_password
 
 if TYPE_CHECKING:
     from peewee import Database
@@ -30,9 +33,24 @@ def db_option[Command: Callable[..., Any]](command: Command) -> Command:
         "--db",
         metavar="PATH|URL",
         default=default_db,
-        callback=lambda _context, _option, value: value or default_db(),
+        callback=_chosen,
         help="Database: SQLite path or URL. [default: $USAGETAP_DB, else ~/.mitmproxy/usage.db]",
     )(command)
+
+
+def _chosen(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
+    url = value or default_db()
+    if not is_postgres(url):
+        _import_peewee_alone()
+    return url
+
+
+def _import_peewee_alone() -> None:
+    """Without psycopg, which it takes along where it is installed: half of a report's time, for PostgreSQL only."""
+    if {"peewee", "psycopg"}.isdisjoint(sys.modules):
+        sys.modules["psycopg"] = None  # type: ignore[assignment]  # which Python takes for: not installed
+        importlib.import_module("peewee")
+        del sys.modules["psycopg"]
 
 
 def range_options[Command: Callable[..., Any]](command: Command) -> Command:
@@ -65,8 +83,6 @@ def opened(url: str, *, write: bool = False) -> Iterator[Database]:
 
 def _sentence(url: str, failed: str) -> str:
     """What failed, and where, unless it says so itself; never the password of a database URL."""
-    from usagetap.store.place import is_postgres, sqlite_path, without_password
-
     shown = without_password(url)
     if is_postgres(url):
         return f"{shown}: {failed.replace(url, shown)}"
@@ -81,7 +97,6 @@ def _open(url: str, write: bool) -> Database:
     """Open what is there; writing makes the tables new where they are old, but never a database where there is none."""
     from usagetap.store.database import StoreError, connect
     from usagetap.store.migrations import migrate
-    from usagetap.store.place import is_postgres, sqlite_path
     from usagetap.store.queries import open_reader
 
     try:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -28,6 +30,15 @@ def test_a_file_that_is_no_database_is_left_alone(run, tmp_path):
 def test_the_database_can_be_named_by_option_or_environment(run, db):
     assert run("report", "--db", str(db), env={"USAGETAP_DB": "/nowhere.db"}) == run("report")
     assert run("report", "--db", f"sqlite:///{db}") == run("report")
+
+
+def test_a_file_is_read_without_a_driver_for_another_database(db):
+    program = "import sys; from usagetap.cli import main; main(standalone_mode=False); print('psycopg' in sys.modules)"
+    for arguments in (["report"], ["waste"], ["show", "last"]):
+        found = subprocess.run(
+            [sys.executable, "-c", program, *arguments, "--db", str(db)], capture_output=True, text=True, check=True
+        )
+        assert found.stdout.endswith("\nFalse\n")
 
 
 def test_a_url_that_names_no_file_is_explained(run):
