@@ -21,7 +21,7 @@ from usagetap.encoding import DecodeError, Decoder, codings, sniff
 from usagetap.eventstream import EventStream
 from usagetap.framing import Document, Framing, JsonArray, Ndjson, Sse
 from usagetap.model import Observation, Transport
-from usagetap.skim import Skim, shape_of, usage_shape_of
+from usagetap.skim import Skim
 
 FRAME_LIMIT = 16 << 20
 HEAD_LIMIT = 1024
@@ -83,7 +83,7 @@ class Reader:
         self._framing: Framing | None = None
         self._sse: Sse | None = None
         self._head = b""
-        self._skim = Skim()
+        self._skim = Skim(dialect.dull_event, dialect.dull_end)
         self._batch: list[bytes] = []
         self._room = FIRST_BATCH
         self._on_failure: Callable[[Exception], None] | None = None
@@ -129,13 +129,13 @@ class Reader:
         `send` costs two thirds of a function call, which would have to look up what this one has at hand.)
         """
         self._on_failure = on_failure
-        append = self._batch.append
+        batch = self._batch
 
         def passing() -> Generator[bytes, bytes, None]:
             chunk = yield b""
             while True:
                 for _ in range(self._room):
-                    append(chunk)
+                    batch.append(chunk)
                     chunk = yield chunk
                 self._settle()
 
@@ -315,13 +315,10 @@ class Reader:
             self._latest = self._latest if self._skim.held is None else frame
             return
         weight = self._read_frame(frame)
-        if weight is not Weight.PARSE and self._learned < LEARNED + self._frames // 64:
-            nothing = weight is Weight.NOTHING
-            shape = shape_of(frame, self.dialect.dull_event) if nothing else usage_shape_of(frame)
-            if shape is not None:
-                self._learned += 1
-                self._observe(frame)  # the first of its shape may be the first of its choice
-                self._skim.learn(shape)
+        may_learn = weight is not Weight.PARSE and self._learned < LEARNED + self._frames // 64
+        if may_learn and self._skim.learn(frame, usage=weight is Weight.LATEST):
+            self._learned += 1
+            self._observe(frame)  # the first of its shape may be the first of its choice
 
     def _read_frame(self, frame: bytes) -> Weight:
         self._frames += 1

@@ -2,8 +2,8 @@
 
 Most frames of a stream are one frame over and over, with another piece of text in it. Once such a frame was parsed and
 found to tell nothing, its *shape* is remembered: the bytes before the text, the byte that ends the text, the bytes
-after it. A frame of that shape tells nothing either, and three byte comparisons prove it: no parse, no allocation.
-Where the name of its event says that a frame tells nothing, a run of such frames is proved at once.
+after it. A frame of that shape tells nothing either, and two byte comparisons prove it: no parse, no allocation.
+Where the name of its event, or its end, says that a frame tells nothing, a run of such frames is proved at once.
 
 Where every frame carries usage and the last one counts (Gemini), the shape ends where the usage begins, and `holds`:
 its frames tell nothing but usage, so that only the last one is kept.
@@ -12,7 +12,7 @@ its frames tell nothing but usage, so that only the last one is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 SHAPES = 4
@@ -22,226 +22,275 @@ TEXTS = 6
 
 # the strings in which streams carry their text, and random padding (OpenAI: `obfuscation`; Mistral: `p`); an empty one
 # stays empty as a rule, so it belongs to what stands still
-_TEXT = re.compile(
+_TEXT = (
     rb'"(?:content|text|delta|reasoning|reasoning_content|arguments|partial_json|thinking|response|obfuscation|p|value)"'
     rb'\s*:\s*"(?!")'
 )
+_CREATED = rb'"created"\s*:\s*(?=\d)'
+_MOVING = re.compile(_TEXT)
+_MOVING_CLOCK = re.compile(_TEXT + b"|" + _CREATED)
+_CLOCK = re.compile(_CREATED + rb"(\d+)")
 _STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_NUMBER_END = re.compile(rb"\d+.")
 # where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first
 # in the payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\ndata: ?")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
+_TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 # the usage that a frame carries, and what must not stand behind it: shapes end there
 _USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
 _TELLS = re.compile(rb'"(?:choices|candidates|promptFeedback|error|finish_reason|finishReason)"')
 KEY = b":"
 """What is counted behind the usage: one key more may be an error's. (One byte is counted faster than two.)"""
-_TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
+_BACKSLASH = 0x5C
 
 
 class Shape(NamedTuple):
-    """`head`, text without `stop`, `tail`; where there is more than one text, `between` has the bytes between them,
-    their number, and what the text behind them ends with.
-    """
+    """A frame whose bytes stand still around its texts: `head`, a text, what `steps` say, `tail`."""
 
     head: bytes
-    head_length: int
     stop: bytes
-    between: tuple[tuple[bytes, int, bytes], ...]
+    """What ends the first text."""
+    steps: tuple[tuple[bytes, int, bytes], ...]
+    """Where there is more than one text: the bytes before each further one, their number, and what ends it."""
     tail: bytes
-    tail_length: int
-    lines: int
-    """Line ends in a frame whose `head` alone says that it is ordinary; 0 where the tail must be looked at."""
+    meet: bytes
+    """`tail` and `head`: what stands between the last text of a frame and the first one of the next."""
     holds: int
     """Keys from the usage on, where its frames carry usage: the last one is to be read; 0 where they carry none."""
 
-    def alone(self, text: bytes, at: int, end: int) -> int:
-        """How many frames `text[at:end]`, which begins with `head` and ends with `tail`, is, if all are of this shape;
-        else 0.
+    def run(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """Pass over frames of this shape: where the first other one begins, how many, and where the last one began."""
+        if self.holds or len(self.steps) > 1:
+            return self._run_any(text, at)
+        return self._run_two(text, at) if self.steps else self._run_one(text, at)
+
+    def _run_one(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """Frames with one text; nearly all are, and two turns of a loop are what one costs."""
+        head, stop, _, tail, meet, _ = self
+        startswith, find, meeting = text.startswith, text.find, len(meet)
+        met, count = at - len(tail), 0
+        end = find(stop, at + len(head))
+        while True:
+            while startswith(meet, end):
+                met = end
+                end = find(stop, end + meeting)
+                count += 1
+            if startswith(tail, end):  # another one's frame follows, or none
+                return end + len(tail), count + 1, at
+            escaped, end = end, _behind_escapes(text, end, stop)
+            if end == escaped:
+                return met + len(tail), count, at
+
+    def _run_two(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """Frames with two texts, of which one is mostly padding, or a time."""
+        head, stop, ((still, length, until),), tail, meet, _ = self
+        startswith, find, meeting = text.startswith, text.find, len(meet)
+        met, count = at - len(tail), 0
+        end = find(stop, at + len(head))
+        while True:
+            if not startswith(still, end):
+                end = _behind_escapes(text, end, stop)
+                if not startswith(still, end):
+                    return met + len(tail), count, at
+            end = find(until, end + length)
+            if not startswith(meet, end):
+                end = _behind_escapes(text, end, until)
+                if startswith(tail, end) and not startswith(meet, end):
+                    return end + len(tail), count + 1, at
+                if not startswith(meet, end):
+                    return met + len(tail), count, at
+            met = end
+            end = find(stop, end + meeting)
+            count += 1
+
+    def _run_any(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """Frames with any number of texts, with usage or without."""
+        head, until, steps, tail, meet, holds = self
+        startswith, find = text.startswith, text.find
+        last, begun, count = at, at + len(head), 0
+        end = find(until, begun)
+        for still, length, following in cycle((*steps, (meet, len(meet), until))):
+            if not startswith(still, end):
+                end = _behind_escapes(text, end, until)
+                if not startswith(tail if still is meet else still, end):
+                    break
+            if still is meet:
+                if holds and text.count(KEY, begun, end) != holds:
+                    break
+                last, at = at, end + len(tail)
+                count += 1
+                if not startswith(head, at):
+                    break
+            begun, until = end + length, following
+            end = find(until, begun)
+        return at, count, last
+
+
+def _behind_escapes(text: bytes, end: int, stop: bytes) -> int:
+    """The first `stop` from the one at `end` on with no backslash before it.
+
+    Of a text that ends with a backslash the end is missed; such frames are rare, and are read.
+    """
+    while end > 0 and text[end - 1] == _BACKSLASH:
+        end = text.find(stop, end + 1)
+    return end
+
+
+class Named(NamedTuple):
+    """A frame of one payload whose `head` and `tail` alone say that it tells nothing, whatever is between them."""
+
+    head: bytes
+    tail: bytes
+    lines: int
+    """Line ends in a frame."""
+
+    def run_to_end(self, text: bytes, at: int) -> tuple[int, int]:
+        """All frames to the last `tail` at once, if all are of this kind: where they end, how many; else none.
 
         Wherever `tail` and `head` meet, a frame ends and another begins. Line ends beyond those in `head` and `tail`
         would be another frame's.
         """
-        frames = text.count(self.tail + self.head, at, end) + 1
-        lines = text.count(b"\n", at, end)
-        crlf = self.tail_length == len(b"\r\n\r\n")
-        spelt = text.count(b"\r", at, end) == lines if crlf else text.find(b"\r", at, end) < 0
-        return frames if spelt and lines == frames * self.lines else 0
+        end = text.rfind(self.tail, at) + len(self.tail)
+        rest = text[at:end]
+        frames = rest.count(self.tail + self.head) + 1
+        lines = len(rest) - len(rest.replace(b"\n", b""))  # twice as quick as `count` before Python 3.14
+        spelt = rest.count(b"\r") == lines if b"\r" in self.tail else b"\r" not in rest
+        return (end, frames) if spelt and lines == frames * self.lines else (at, 0)
+
+    def run(self, text: bytes, at: int) -> tuple[int, int]:
+        """The same, one by one."""
+        head, tail, _ = self
+        before = len(tail.partition(b"\n")[0])
+        count = 0
+        while text.startswith(head, at):
+            begun = at + len(head)
+            end = text.find(b"\n", begun) - before
+            if end < begun or not text.startswith(tail, end) or text.find(b"\r", begun, end) >= 0:
+                break
+            at = end + len(tail)
+            count += 1
+        return at, count
 
 
-def _shape(
-    head: bytes,
-    stop: bytes,
-    tail: bytes,
-    between: Sequence[tuple[bytes, bytes]] = (),
-    lines: int = 0,
-    holds: int = 0,
-) -> Shape:
-    measured = tuple((still, len(still), until) for still, until in between)
-    return Shape(head, len(head), stop, measured, tail, len(tail), lines, holds)
+def named_of(frame: bytes, dull_event: re.Pattern[bytes] | None, dull_end: bytes | None) -> Named | None:
+    """The shape of a frame (with its blank line) whose event's name, or whose end, says that it tells nothing."""
+    lines = frame.count(b"\n")
+    end = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
+    if dull_end and frame.endswith(dull_end + end) and frame.startswith(b"data:") and lines == 2:
+        return Named(b"data:", dull_end + end, 2)
+    if dull_event is None:
+        return None
+    if (event := _EVENT_BEFORE.match(frame)) and dull_event.fullmatch(event[1]):
+        return Named(event[0], b"\n\n", 3) if lines == 3 else None
+    if (event := _TYPE_FIRST.match(frame)) and dull_event.fullmatch(event[1]):
+        return Named(event[0], end, 2) if lines == 2 else None
+    if (event := _EVENT_BEHIND.search(frame)) and dull_event.fullmatch(event[1]) and frame.startswith(b"data: "):
+        return Named(b"data: ", event[0], 3) if lines == 3 else None
+    return None
 
 
-def shape_of(frame: bytes, dull_event: re.Pattern[bytes] | None) -> Shape | None:
+def shape_of(frame: bytes, *, clock: bool = False) -> Shape | None:
     """The shape of an SSE frame (with its blank line) that was found to tell nothing; `None` where it has none.
 
-    `dull_event` matches the names of events that never tell anything, whatever their payload: for those the name is
-    shape enough.
+    With `clock`, the time at which it was created (a number) moves as its texts do.
     """
     if not frame.endswith((b"\n\n", b"\r\n\r\n")) or frame.count(b"\n") > 3:
         return None
-    if dull_event is not None and (shape := _event_shape(frame, dull_event)) is not None:
-        return shape
-    still = _around_texts(frame)
-    if not 2 <= len(still) <= TEXTS + 1:
-        return None
-    return _shape(still[0], b'"', still[-1], [(each, b'"') for each in still[1:-1]])
+    before, tail = _around_texts(frame, clock)
+    return _shape(before, tail)
 
 
-def usage_shape_of(frame: bytes) -> Shape | None:
+def usage_shape_of(frame: bytes, *, clock: bool = False) -> Shape | None:
     """The shape of an SSE frame that was found to tell nothing but its usage; `None` where it has none."""
     usage = list(_USAGE.finditer(frame))
     tail = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
     if not usage or not frame.endswith(tail) or frame.count(b"\n") != 2 or _TELLS.search(frame, usage[-1].end()):
         return None
-    still = _around_texts(frame[: usage[-1].end()])
-    if not 2 <= len(still) <= TEXTS + 1:
-        return None
-    between = [*((each, b'"') for each in still[1:-1]), (still[-1], tail[:1])]
+    before, still = _around_texts(frame[: usage[-1].end()], clock)
     keys = frame.count(KEY, usage[-1].end())
-    return _shape(still[0], b'"', tail, between, holds=keys) if keys else None
+    return _shape([*before, (still, tail[:1])], tail, holds=keys) if before and keys else None
 
 
-def _around_texts(frame: bytes) -> list[bytes]:
-    """What stands still: the bytes before, between and behind the texts of `frame`."""
-    still = []
+def _around_texts(frame: bytes, clock: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """What stands still: the bytes before each text of `frame`, with what ends that text; and the bytes behind them."""
+    before = []
     at = 0
-    for text in _TEXT.finditer(frame):
-        end = _STRING_END.match(frame, text.end())
+    for text in (_MOVING_CLOCK if clock else _MOVING).finditer(frame):
+        end = (_STRING_END if text[0].endswith(b'"') else _NUMBER_END).match(frame, text.end())
         if text.start() < at or end is None:
             continue
-        still.append(frame[at : text.end()])
+        before.append((frame[at : text.end()], end[0][-1:]))
         at = end.end() - 1
-    return [*still, frame[at:]]
+    return before, frame[at:]
 
 
-def _event_shape(frame: bytes, dull_event: re.Pattern[bytes]) -> Shape | None:
-    """The shape of a frame whose event name alone says that it tells nothing."""
-    lines = frame.count(b"\n")
-    if (event := _EVENT_BEFORE.match(frame)) and dull_event.fullmatch(event[1]):
-        return _shape(event[0], b"\n", b"\n\n", lines=3) if lines == 3 else None
-    if (event := _TYPE_FIRST.match(frame)) and dull_event.fullmatch(event[1]):
-        end = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
-        return _shape(event[0], end[:1], end, lines=2) if lines == 2 else None
-    if (event := _EVENT_BEHIND.search(frame)) and dull_event.fullmatch(event[1]) and frame.startswith(b"data: "):
-        return _shape(b"data: ", b"\n", event[0]) if lines == 3 else None
-    return None
+def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0) -> Shape | None:
+    if not 1 <= len(before) <= TEXTS:
+        return None
+    (head, stop), *further = before
+    return Shape(head, stop, tuple((still, len(still), until) for still, until in further), tail, tail + head, holds)
 
 
 class Skim:
-    """The shapes of one stream, the one that was met last before the others."""
+    """The shapes of one stream."""
 
-    def __init__(self) -> None:
-        self._shapes: list[Shape] = []
+    def __init__(self, dull_event: re.Pattern[bytes] | None = None, dull_end: bytes | None = None) -> None:
+        self._shapes: list[Shape | Named] = []
+        self._dull_event, self._dull_end = dull_event, dull_end
+        self._created: bytes | None = None
         self.held: tuple[int, int] | None = None
         """Where the last frame that holds usage was, of those that `past` passed over."""
         self.mixed = False
         """A run that was tried to the end of the text had other frames in it: in this text it is not tried again."""
 
-    def learn(self, shape: Shape) -> None:
-        """Remember `shape`, and forget the one unused for longest."""
-        if shape not in self._shapes:
+    def learn(self, frame: bytes, *, usage: bool = False) -> bool:
+        """Remember the shape of `frame`, which tells nothing, or nothing but its `usage`; false if it has none."""
+        clock = self._ticks(frame)
+        shape: Shape | Named | None
+        if usage:
+            shape = usage_shape_of(frame, clock=clock)
+        else:
+            shape = named_of(frame, self._dull_event, self._dull_end) or shape_of(frame, clock=clock)
+        if shape is not None and shape not in self._shapes:
             self._shapes.insert(0, shape)
             del self._shapes[SHAPES:]
+        return shape is not None
+
+    def _ticks(self, frame: bytes) -> bool:
+        """Whether `created` tells each frame's own time (Ollama, xAI, GPUStack), not that of the stream."""
+        earlier, created = self._created, _CLOCK.search(frame)
+        if created:
+            self._created = created[1]
+        return earlier is not None and earlier != self._created
 
     def past(self, text: bytes, at: int = 0) -> tuple[int, int]:
         """Where the first frame from `at` on that may tell something begins, and how many were passed over."""
-        passed, more = 0, True
+        shapes, passed, index = self._shapes, 0, 0
         self.held = None
-        while more:
-            more = False
-            for index, shape in enumerate(self._shapes):
-                if text.startswith(shape.head, at):
-                    at, count = self._run(shape, text, at)
-                    if count:
-                        passed, more = passed + count, True
-                        if index:
-                            self._shapes.insert(0, self._shapes.pop(index))
-                        break
+        while index < len(shapes):
+            shape = shapes[index]
+            count = 0
+            if text.startswith(shape.head, at):
+                at, count = self._run(shape, text, at)
+            if not count:
+                index += 1
+                continue
+            passed += count
+            if index and count > 1:  # met in runs: first to be tried
+                shapes.insert(0, shapes.pop(index))
+            index = 0
         return at, passed
 
-    def _run(self, shape: Shape, text: bytes, at: int) -> tuple[int, int]:
-        if shape.lines:
-            if not self.mixed:
-                end, count = _run_to_end(shape, text, at)
-                if count:
-                    return end, count
-                self.mixed = True
-            return _run_named(shape, text, at)
-        after, count, last = _run(shape, text, at)
-        if count and shape.holds:
-            self.held = last, after
-        return after, count
-
-
-def _run(shape: Shape, text: bytes, at: int) -> tuple[int, int, int]:
-    """Pass over frames of one shape; where the first one that is not begins, how many, where the last one began."""
-    head, head_length, stop, between, tail, tail_length, _, holds = shape
-    middle, middle_length, until = between[0] if between else (b"", 0, stop)
-    careful = len(between) > 1
-    startswith, find = text.startswith, text.find
-    count, last = 0, at
-    while startswith(head, at):
-        begun = at + head_length
-        end = find(stop, begun)
-        if middle_length:
-            begun = end + middle_length
-            end = find(until, begun) if startswith(middle, end) else -1
-        if careful or not startswith(tail, end) or (holds and text.count(KEY, begun, end) != holds):
-            end = _tail_of(shape, text, at)
-            if end < 0:
-                break
-        last, at = at, end + tail_length
-        count += 1
-    return at, count, last
-
-
-def _tail_of(shape: Shape, text: bytes, at: int) -> int:
-    """Where the tail of the frame that begins at `at` is, also with escaped quotes in its texts; -1 for none."""
-    begun = at + shape.head_length
-    end = _text_end(text, begun, shape.stop)
-    for still, length, until in shape.between:
-        if not text.startswith(still, end):
-            return -1
-        begun = end + length
-        end = _text_end(text, begun, until)
-    if not text.startswith(shape.tail, end) or (shape.holds and text.count(KEY, begun, end) != shape.holds):
-        return -1
-    return end
-
-
-def _text_end(text: bytes, at: int, stop: bytes) -> int:
-    """Where the first `stop` from `at` on is; a quote must be the one that ends the JSON string there. -1 for none."""
-    end = text.find(stop, at)
-    if stop != b'"' or end < 1 or text[end - 1] != 0x5C:
-        return end
-    found = _STRING_END.match(text, at)
-    return found.end() - 1 if found else -1
-
-
-def _run_to_end(shape: Shape, text: bytes, at: int) -> tuple[int, int]:
-    """The same where the head is proof enough, for all frames to the last blank line at once; else none."""
-    end = text.rfind(shape.tail, at) + shape.tail_length
-    frames = shape.alone(text, at, end) if end > at else 0
-    return (end, frames) if frames else (at, 0)
-
-
-def _run_named(shape: Shape, text: bytes, at: int) -> tuple[int, int]:
-    """The same, one by one."""
-    passed = 0
-    while text.startswith(shape.head, at):
-        end = text.find(shape.stop, at + shape.head_length)
-        if end < 0 or not text.startswith(shape.tail, end) or text.find(b"\r", at, end) >= 0:
-            break
-        at = end + shape.tail_length
-        passed += 1
-    return at, passed
+    def _run(self, shape: Shape | Named, text: bytes, at: int) -> tuple[int, int]:
+        if isinstance(shape, Shape):
+            after, count, last = shape.run(text, at)
+            if count and shape.holds:
+                self.held = last, after
+            return after, count
+        if not self.mixed:
+            after, count = shape.run_to_end(text, at)
+            if count:
+                return after, count
+            self.mixed = True
+        return shape.run(text, at)

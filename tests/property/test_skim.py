@@ -18,7 +18,7 @@ from tests.property.wire import WISHES, Wish, found, read, reader_for, split
 from usagetap.dialects import DIALECTS
 from usagetap.dialects.base import Dialect
 from usagetap.reader import Reader
-from usagetap.skim import Shape, Skim
+from usagetap.skim import Skim
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 BY_NAME = {type(dialect).__name__: dialect for dialect in DIALECTS}
@@ -30,13 +30,15 @@ class Disabled(Skim):
     def past(self, chunk: bytes, at: int = 0) -> tuple[int, int]:
         return at, 0
 
-    def learn(self, shape: Shape) -> None:
-        pass
+    def learn(self, frame: bytes, *, usage: bool = False) -> bool:
+        learned = super().learn(frame, usage=usage)
+        self._shapes.clear()
+        return learned
 
 
 def without_skim(dialect: Dialect) -> Reader:
     reader = reader_for(dialect)
-    reader._skim = Disabled()
+    reader._skim = Disabled(dialect.dull_event, dialect.dull_end)
     reader._learned = -1_000_000  # learns for ever, so that it looks at every frame that a shape could be made of
     return reader
 
@@ -52,7 +54,7 @@ CHAT = {
 TWO_TEXTS = {
     "id": "c",
     "model": "m",
-    "choices": [{"index": 0, "delta": {"content": "Hi", "reasoning": "so"}}],
+    "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}],
     "obfuscation": "x7",
 }
 WITH_USAGE = CHAT | {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}
@@ -65,10 +67,16 @@ GEMINI = {
 ANTHROPIC = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}}
 RESPONSES = {"type": "response.output_text.delta", "item_id": "i", "delta": "Hi", "sequence_number": 1}
 COHERE = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi"}}}}
+TICKING = CHAT | {"created": 1}
+TGI = {"index": 1, "token": {"id": 220, "text": "Hi", "logprob": -0.5}, "generated_text": None, "details": None}
 ORDINARY: list[tuple[str, str | None, dict[str, Any]]] = [
     ("OpenAIChat", None, CHAT),
     ("OpenAIChat", None, TWO_TEXTS),
+    ("OpenAIChat", None, TWO_TEXTS | {"p": "x"}),
     ("OpenAIChat", None, WITH_USAGE),
+    ("OpenAIChat", None, TICKING),
+    ("OpenAIChat", None, TICKING | WITH_USAGE),
+    ("TextGeneration", None, TGI),
     ("OpenAICompletions", None, {"id": "c", "model": "m", "choices": [{"index": 0, "text": "Hi"}]}),
     ("Gemini", None, GEMINI),
     ("Anthropic", "content_block_delta", ANTHROPIC),
@@ -81,7 +89,7 @@ ORDINARY: list[tuple[str, str | None, dict[str, Any]]] = [
 TELLING: dict[str, list[Any]] = {
     "usage": [None, {}, {"prompt_tokens": 9, "total_tokens": 10}, {"input_tokens": 5, "output_tokens": 6}],
     "usageMetadata": [{"promptTokenCount": 9, "totalTokenCount": 11}, None],
-    "finish_reason": ["stop", None, ""],
+    "finish_reason": ["stop", None, "", "so"],  # "so" is as long as null
     "finishReason": ["STOP"],
     "stop_reason": ["end_turn", None],
     "error": [{"type": "overloaded", "message": "no"}, None, "no", {}],
@@ -96,6 +104,8 @@ TELLING: dict[str, list[Any]] = {
     "content": ["", "x", 'a","finish_reason":"stop","b":"', '"}]}\n\n', "\\", '\\"', '"'],
     "text": ["", "x", "\\", '"usageMetadata":{', '"}'],
     "padding": ["p" * 70],
+    "generated_text": ["Hi", None],
+    "details": [{"finish_reason": "length", "generated_tokens": 5}, None],
 }
 
 
@@ -117,6 +127,8 @@ def near(draw: st.DrawFn, payload: dict[str, Any], keys: list[str]) -> dict[str,
         for key in ("content", "text", "reasoning", "obfuscation"):
             if isinstance(place.get(key), str):
                 place[key] = draw(st.sampled_from(["a", "b", " c", "é🎉", 'q"q', "\\", "b\\\\", "x" * 40, "n\n\n", ""]))
+    if "created" in payload:
+        payload["created"] = draw(st.sampled_from([1, 1, 2, 1780944493, 0, None, {"usage": {"prompt_tokens": 9}}]))
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
         place = draw(st.sampled_from(_places(payload)))
         key = draw(st.sampled_from(keys))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any, SupportsIndex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usagetap.skim import Skim, shape_of, usage_shape_of
+from usagetap.skim import Skim, usage_shape_of
 
 CRLF, LF = b"\r\n\r\n", b"\n\n"
 
@@ -23,10 +24,7 @@ def frame(text: str, count: int = 1, end: bytes = CRLF, **more: object) -> bytes
 
 def learned(first: bytes) -> Skim:
     skim = Skim()
-    shape = usage_shape_of(first)
-    assert shape is not None
-    assert shape.holds
-    skim.learn(shape)
+    assert skim.learn(first, usage=True)
     return skim
 
 
@@ -53,9 +51,7 @@ def test_what_finishes_or_differs_is_not_passed_over() -> None:
 def test_what_holds_nothing_leaves_nothing_held() -> None:
     skim = learned(frame("first"))
     plain = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
-    shape = shape_of(plain, None)
-    assert shape is not None
-    skim.learn(shape)
+    assert skim.learn(plain)
     assert skim.past(plain + frame("a") + plain) == (2 * len(plain) + len(frame("a")), 3)
     assert skim.held == (len(plain), len(plain) + len(frame("a")))
     assert skim.past(plain) == (len(plain), 1)
@@ -78,10 +74,53 @@ def test_where_more_may_be_told_there_is_no_shape(odd: bytes) -> None:
     assert usage_shape_of(odd) is None
 
 
+CHAT = b'data: {"created":%d,"choices":[{"delta":{%b},"finish_reason":null}]%b}\n\n'
+TEXT, REASONING, PADDING = b'"content":"a"', b'"reasoning":"b"', b',"obfuscation":"c"'
+
+
+@pytest.mark.parametrize(
+    ("first", "usage"),
+    [
+        (CHAT % (1, TEXT, b""), False),
+        (CHAT % (1, TEXT, PADDING), False),
+        (CHAT % (1, TEXT + b"," + REASONING, PADDING), False),
+        (frame("a"), True),
+        (CHAT % (1, TEXT, b',"usage":{"prompt_tokens":1}'), True),
+    ],
+    ids=["one text", "two", "three", "gemini", "usage"],
+)
+def test_no_byte_of_what_stands_still_may_be_another(first: bytes, usage: bool) -> None:
+    skim = Skim()
+    assert skim.learn(first, usage=usage)
+    moving = [span for found in re.finditer(rb'": ?"([abc])"', first) for span in range(*found.span(1))]
+    counted = re.search(rb'"usage\w*": ?\{', first)  # from there on keys are
+    until = counted.end() if counted else len(first)
+    for at in range(until):
+        other = first[:at] + b"~" + first[at + 1 :]
+        passed = at in moving
+        assert skim.past(other) == ((len(other), 1) if passed else (0, 0)), other
+        assert skim.past(first + other + first)[1] == (3 if passed else 1), other
+
+
+def test_a_clock_that_ticks_is_no_other_frame() -> None:
+    skim = Skim()
+    assert skim.learn(CHAT % (1, TEXT, b""))
+    assert skim.past(CHAT % (2, TEXT, b"")) == (0, 0)
+    assert skim.learn(CHAT % (2, TEXT, b""))
+    body = b"".join(CHAT % (second, TEXT, b"") for second in range(2, 50))
+    assert skim.past(body) == (len(body), 48)
+    told = body.replace(b'"created":20', b'"created":20,"usage":{"prompt_tokens":1}')
+    assert skim.past(told) == (told.find(b'data: {"created":20'), 18)
+
+
 class Searched(bytes):
-    """Text that counts how many of its bytes are searched."""
+    """Text that counts how many of its bytes are searched, or taken to be searched."""
 
     work = 0
+
+    def __getitem__(self, which: SupportsIndex | slice) -> Any:  # type: ignore[override]
+        Searched.work += len(range(len(self))[which]) if isinstance(which, slice) else 0
+        return super().__getitem__(which)
 
     def count(self, what: bytes, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]
         Searched.work += (len(self) if end is None else end) - start
@@ -98,11 +137,9 @@ def test_twice_the_frames_are_twice_the_search_however_their_kinds_take_turns(ru
     """Two kinds of frames whose names say that they tell nothing, `run` of the one before the other."""
     dull = re.compile(rb"one|two")
     kinds = [b'event: %b\ndata: {"delta":"a"}\n\n' % name for name in (b"one", b"two")]
-    skim = Skim()
+    skim = Skim(dull)
     for kind in kinds:
-        shape = shape_of(kind, dull)
-        assert shape is not None
-        skim.learn(shape)
+        assert skim.learn(kind)
 
     def work(count: int) -> int:
         Searched.work = 0

@@ -37,6 +37,8 @@ class Dialect:
     """Whether `stream_options.include_usage` belongs into its requests."""
     dull_event: ClassVar[re.Pattern[bytes] | None] = None
     """SSE event names whose payload never tells anything, whatever is in it."""
+    dull_end: ClassVar[bytes | None] = None
+    """How a payload ends that never tells anything, whatever else is in it."""
     transport_hint: ClassVar[Transport | None] = None
     """The framing of a stream whose Content-Type and first bytes leave it open (Ollama's NDJSON as JSON)."""
     finish_ends: ClassVar[bool] = True

@@ -22,6 +22,7 @@ class TextGeneration(Dialect):
     """`…/models/{model}`, `…/generate`, `…/generate_stream` with `inputs`."""
 
     name = "tgi"
+    dull_end = b'"generated_text":null,"details":null}'  # every frame but the last
 
     def matches(self, request: Request) -> bool:
         if request.method != "POST" or not _PATH.search(request.path.rstrip("/")):
