@@ -4,7 +4,7 @@ The promise: what was put more than 100 ms before a `kill -9` is in the database
 apart and no longer; estimating has a thread of its own and a share of each turn, and what does not fit into it is added
 after its row is safe; a locked database is waited for only briefly before the rows go to the journal; and where a turn
 is stuck in the database all the same (a checkpoint on a busy disk, SQLite's own recovery after another's death, which
-takes its time whatever timeout is set), a watch puts into the journal what it has and what waits.
+takes its time whatever timeout is set), an alarm puts into the journal what it has and what waits.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from peewee import Database, InterfaceError, OperationalError
 
 from usagetap.model import Record
 
+from .alarm import Alarm
 from .backing import Backing, Log
 from .finishing import Finish, Finisher
 from .journal import JOURNAL_LIMIT, Entry
 from .place import is_postgres
 from .rows import Row, from_row, snapshot, to_iso, to_row
 from .upsert import write_finish
-from .watch import Watch
 
 Closure = Callable[[Database], object]
 Told = Callable[[Sequence[Record]], None]
@@ -76,8 +76,9 @@ class Writer:
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._backing = Backing(url, instance, log, self._finish_row, journal_dir, journal_limit)
         self._finisher = Finisher(self._finish_record, lambda: self._queue.put(None))
-        self._watch = Watch(STUCK_FAR if is_postgres(url) else STUCK, self._rescue)
+        self._alarm = Alarm(STUCK_FAR if is_postgres(url) else STUCK, self._rescue)
         self._in_turn: Sequence[_Item] = ()
+        self._rescued: set[str] = set()
         self._closures: deque[_Closure] = deque()
         self._set_aside: deque[_Item] = deque()
         self._standing_in = threading.Lock()
@@ -90,7 +91,7 @@ class Writer:
     def start(self) -> None:
         """Start the threads. What was put before is written too."""
         self._finisher.start()
-        self._watch.start()
+        self._alarm.start()
         self._thread.start()
 
     def put(self, record: Record, finish: Finish | None = None) -> None:
@@ -160,13 +161,13 @@ class Writer:
     # on the writer's thread
 
     def _run(self) -> None:
-        self._watch.begin()
+        self._alarm.begin()
         self._backing.open()
         while True:
             try:
-                self._watch.end()
+                self._alarm.end()
                 items = self._gather()
-                self._watch.begin()
+                self._alarm.begin()
                 self._turn(items)
                 if self._stopping and self._queue.empty() and not self._set_aside:
                     break
@@ -174,7 +175,7 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded at all
                 self._log(logging.ERROR, f"usage: the writer stumbled over {error!r}")
                 time.sleep(TURN_EVERY)
-        self._watch.stop()
+        self._alarm.stop()
         self._finisher.stop()
         self._write_late(limit=self._finisher.behind)
         self._run_closures()
@@ -256,7 +257,10 @@ class Writer:
     def _finish_row(self, row: Row) -> Row:
         record = from_row(row)
         self._finish_record(record, None)
-        self._tell([record])
+        if record.uid in self._rescued:  # its own turn tells of it
+            self._rescued.discard(record.uid)
+        else:
+            self._tell([record])
         return to_row(record)
 
     def _tell(self, records: Sequence[Record]) -> None:
@@ -310,7 +314,10 @@ class Writer:
             for item in items:  # rows only: a refusal that is written twice might come back after it was forgotten
                 if isinstance(item, _Put) and not item.journaled:
                     item.journaled = True
-                    entries.append(Entry(to_row(item.record), finished=item.record.status == "open"))
+                    finished = item.record.status == "open"
+                    if not finished:
+                        self._rescued.add(item.record.uid)
+                    entries.append(Entry(to_row(item.record), finished=finished))
             if entries:
                 self._backing.spill(entries)
                 self._backing.overflowed = True

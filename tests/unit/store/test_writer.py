@@ -293,7 +293,8 @@ def test_what_is_stuck_in_the_database_is_in_the_journal_meanwhile_and_once_in_t
 
     monkeypatch.setattr(writing, "STUCK", 0.02)
     monkeypatch.setattr(writing, "STUCK_FAR", 0.02)
-    writer = start(url, finish=price)
+    told: list[str] = []
+    writer = start(url, finish=price, told=lambda records: told.extend(record.uid for record in records))
     assert writer.flush(10)
     monkeypatch.setattr(backing, "write", stuck)
     writer.put(record(1))
@@ -304,8 +305,10 @@ def test_what_is_stuck_in_the_database_is_in_the_journal_meanwhile_and_once_in_t
     gate.set()
     assert writer.flush(10)
     eventually(lambda: not writer.journals())
+    assert writer.flush(10)
     assert _rows(url, "status, end_reason, cost") == [("ok", "complete", "1")] * 2
     assert writer.lost == 0
+    assert len(told) == len(set(told)) == 2
 
 
 def test_several_processes_write_one_file_at_once(tmp_path: Path, start: Callable[..., Writer], record: Any) -> None:

@@ -1,4 +1,4 @@
-"""Notices that somebody is stuck: a turn that takes longer than it may, and again for as long as it does."""
+"""Goes off when somebody is stuck: a turn that takes longer than it may, and again for as long as it does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 
-class Watch:
+class Alarm:
     """Calls `late`, on a thread of its own, whenever a turn has taken `patience` seconds more."""
 
     def __init__(self, patience: float, late: Callable[[], None]) -> None:
@@ -16,7 +16,7 @@ class Watch:
         self._turns = self._turn = 0
         """How many there were, and which it is now; 0 between two of them."""
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="usage-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="usage-alarm", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -35,7 +35,7 @@ class Watch:
             self._turn = 0
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Go off no more."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
