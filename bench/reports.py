@@ -3,8 +3,7 @@
     python -m bench.reports [--db FILE] [--runs 5] [--cold]
 
 Prints the best and the median of the runs, the least time of the processor, and the peak memory. Without `--db` the
-database of `bench/million.py` is built first. peewee imports psycopg where it is installed (the extra `postgres`),
-which costs 0.14 s: `--no-psycopg` shows the figures without it.
+database of `bench/million.py` is built first.
 """
 
 from __future__ import annotations
@@ -35,10 +34,9 @@ CASES: dict[str, float | None] = {
 }
 
 
-def run(command: str, db: Path, *, psycopg: bool) -> tuple[float, float]:
+def run(command: str, db: Path) -> tuple[float, float]:
     """Seconds that one command takes, by the clock and of the processor."""
-    start = "" if psycopg else "import sys; sys.modules['psycopg'] = sys.modules['psycopg2'] = None\n"
-    program = start + "from usagetap.cli import main\nmain()"
+    program = "from usagetap.cli import main\nmain()"
     environment = {**os.environ, "USAGETAP_DB": str(db), "PYTHONPATH": str(ROOT / "addon"), "COLUMNS": "120"}
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
@@ -54,7 +52,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--db", type=Path)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--no-psycopg", action="store_true")
     parser.add_argument("--cold", action="store_true", help="empty the operating system's caches first (as root)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="usagetap-") as folder:
@@ -68,7 +65,7 @@ def main() -> None:
             for _ in range(options.runs):
                 if options.cold:
                     million.drop_caches()
-                times.append(run(command, path, psycopg=not options.no_psycopg))
+                times.append(run(command, path))
             limit = f"{asked:.1f} s" if asked else ""
             seconds = [elapsed for elapsed, _ in times]
             shown = (min(seconds), statistics.median(seconds), min(worked for _, worked in times))
