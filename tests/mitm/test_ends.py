@@ -118,7 +118,7 @@ def test_client_gone_before_headers(line: Line, how: str, tag: str) -> None:
 def test_client_gone_in_mid_stream(line: Line, how: str, tag: str) -> None:
     client, exchange = line.ask("chunks=20;hold=4", tag)
     with client:
-        client.read(frames(3))
+        client.read(frames(4))
         client.leave(how)
         row = line.proxy.row(tag)
     assert (row["status"], row["end_reason"]) == ("aborted", "client_disconnected")
@@ -466,7 +466,7 @@ def test_proxy_told_to_stop(
     up, client = (upstream, Http1) if protocol == "h1" else (h2_upstream, Http2)
     proxy = start(f"reverse:{up.url}")
     with client(proxy.port, tls=protocol == "h2") as line:
-        line.post(x_upstream="chunks=9;hold=3").read(frames(2))
+        line.post(x_upstream="chunks=9;hold=3").read(frames(3))
         assert proxy.stop(how) == 0
     (row,) = proxy.rows()
     assert (row["status"], row["end_reason"]) == ("error", "proxy_stopped")
