@@ -229,7 +229,68 @@ def _document(wire: Wire, before: bytes) -> Wire:
     return dataclasses.replace(wire, body=before + wire.body) if wire.transport == "json" else wire
 
 
+TEXTS = frozenset(
+    {"content", "text", "delta", "reasoning", "reasoning_content", "arguments", "partial_json", "thinking"}
+)
+UNTRUE = """He wrote: "usage":{"prompt_tokens":5},"finish_reason":"stop" \\" \u2028
+
+data: [DONE]
+
+event: error
+data: {"type":"message_stop","error":{"message":"no"},"usageMetadata":{"promptTokenCount":3}}
+
+"""
+"""What a model may say about an API like its own."""
+ABSENT = ("usage", "error", "choices", "x_groq", "service_tier", "usageMetadata", "promptFeedback", "copilot_usage")
+
+
+def _everywhere(value: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:
+    """`change` of everything that is no object and no list, by the name it has."""
+    if isinstance(value, dict):
+        return {key: _everywhere(inner, change, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_everywhere(inner, change, name) for inner in value]
+    return change(name, value)
+
+
+def _talking_of_apis(value: Any) -> bytes:
+    return _compact(_everywhere(value, lambda name, it: it + UNTRUE if name in TEXTS and isinstance(it, str) else it))
+
+
+def _in_floats(value: Any) -> bytes:
+    """Counts as Cohere's and Titan's: `28.0`."""
+    return _compact(_everywhere(value, lambda name, it: float(it) if "oken" in name and type(it) is int else it))
+
+
+def _with_nulls(value: Any) -> bytes:
+    return _compact(dict.fromkeys(ABSENT) | value if isinstance(value, dict) else value)
+
+
+def _with_unknown(value: Any) -> bytes:
+    new = {"vendor": {"id": "none", "parts": [1, None, {"tier": "t:{}"}]}, "took": 0.25}
+    return _compact(new | value | {"trace": new} if isinstance(value, dict) else value)
+
+
+def _twice(wire: Wire) -> Wire:
+    """The last three frames again, as a retrying proxy sends them."""
+    if wire.transport != "sse" or not wire.body.endswith((b"\n\n", b"\r\n\r\n")):
+        return wire
+    frames = re.findall(rb".+?\r?\n\r?\n", wire.body, re.DOTALL)
+    return dataclasses.replace(wire, body=b"".join(frames + frames[-3:]))
+
+
 ANSWERED: dict[str, Callable[[Wire], Wire]] = {
+    "texts about APIs": lambda wire: _written(wire, _talking_of_apis),
+    "counts as floats": lambda wire: _written(wire, _in_floats),
+    "nulls for what is absent": lambda wire: _written(wire, _with_nulls),
+    "unknown fields": lambda wire: _written(wire, _with_unknown),
+    "last frames twice": _twice,
+    "[DONE] twice": lambda wire: _sse(wire, rb"(?m)^data: ?\[DONE\]\n*", b"data: [DONE]\n\ndata: [DONE]\n\n"),
+    "one line end between frames": lambda wire: _sse(wire, rb"\n{2,}", b"\n"),
+    "three line ends between frames": lambda wire: _sse(wire, rb"\n{2,}", b"\n\n\n"),
+    "CR": lambda wire: _lines(wire, b"\r") if wire.transport == "sse" else wire,
+    "comments within frames": lambda wire: _sse(wire, rb"(?m)^(data:)", rb": ping\n\1"),
+    "a retry time": lambda wire: _sse(wire, rb"\A", b"retry: 3000\n\n"),
     "compact": lambda wire: _written(wire, _compact),
     "spaced": lambda wire: _written(wire, _spaced),
     "keys turned round": lambda wire: _written(wire, lambda value: _compact(_turned(value))),
@@ -270,6 +331,27 @@ def test_an_answer_is_read_alike_however_it_comes(sample: list[tuple[str, Reques
         ends = how != "no [DONE]"
         if otherwise != wire and _told(told.seen, ends=ends) != _told(before.seen, ends=ends):
             wrong.append((name, wire.dialect.name, dict(_changed(before.seen, told.seen))))
+    assert wrong == []
+
+
+ERRORS = (
+    b'data: {"error":{"message":"Overloaded","type":"overloaded_error","code":529}}\n\n',
+    b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n',
+    b'event: error\ndata: {"error":{"message":"Overloaded","code":"overloaded_error","status_code":529}}\n\n',
+    b'data: {"error":"Overloaded","code":"overloaded_error"}\n\n',
+)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_behind_the_answer_leaves_what_was_told(sample: list[tuple[str, Request, Wire]], error: bytes) -> None:
+    wrong = []
+    for name, _request, wire in sample:
+        if wire.transport != "sse" or wire.status >= 400 or not wire.body.endswith((b"\n\n", b"\r\n\r\n")):
+            continue
+        before, after = wire.read().seen, dataclasses.replace(wire, body=wire.body + error).read().seen
+        told = _told(before)[4:7] == _told(after)[4:7]
+        if not told or (before.error_type or "overloaded_error") != after.error_type:
+            wrong.append((name, wire.dialect.name, dict(_changed(before, after))))
     assert wrong == []
 
 

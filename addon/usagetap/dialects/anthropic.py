@@ -34,7 +34,7 @@ from usagetap.model import Observation, Request, Usage
 
 # Unescaped quotes cannot stand inside a JSON string: what a model says is never taken for one of these.
 _TELLS = re.compile(
-    rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|message|error)"|"error"\s*:\s*\{|"copilot_usage"'
+    rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|message|error)"|"error"\s*:\s*(?!null)\S|"copilot_usage"'
 )
 
 

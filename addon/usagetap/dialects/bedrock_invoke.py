@@ -89,7 +89,7 @@ def _observe_body(seen: Observation, payload: Json) -> None:
         _anthropic.observe(seen, payload)
     elif payload.keys() & {"messageStop", "metadata", "output", "stopReason"}:
         observe_converse(seen, payload)
-    elif "choices" in payload:
+    elif isinstance(payload.get("choices"), list):
         _openai.observe(seen, payload)
     elif payload.keys() & {"inputTextTokenCount", "totalOutputTextTokenCount", "results"}:
         _observe_titan(seen, payload)

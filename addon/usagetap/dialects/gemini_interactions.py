@@ -16,7 +16,7 @@ from usagetap.dialects.cost import observe_cost
 from usagetap.model import Observation, Request, Usage
 
 _PATH = re.compile(r"/v1(?:alpha|beta)?\d*/(?:projects/.+/)?interactions(/[^/]+)?$")
-_TELLS = re.compile(rb'"interaction"\s*:\s*\{|"error"\s*:\s*\{')
+_TELLS = re.compile(rb'"interaction"\s*:\s*\{|"error"\s*:\s*(?!null)\S')
 _UNFINISHED = frozenset({"in_progress", "queued"})
 
 

@@ -16,7 +16,7 @@ from usagetap.model import Observation, Request
 
 _PATH = re.compile(r"/threads/(?:runs|[\w-]+/runs(?:/[\w-]+(?:/(?:submit_tool_outputs|cancel))?)?)$")
 _POLLED = re.compile(r"/runs/[\w-]+$")
-_RUN = re.compile(rb'"object"\s*:\s*"thread\.run"|^event: ?error|"error"\s*:\s*\{', re.MULTILINE)
+_RUN = re.compile(rb'"object"\s*:\s*"thread\.run"|^event: ?error|"error"\s*:\s*(?!null)\S', re.MULTILINE)
 _PENDING = frozenset({"queued", "in_progress", "cancelling"})
 
 

@@ -32,7 +32,7 @@ TERMINAL = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _RETRIEVED = re.compile(r"/responses/(?:resp_[\w-]+|[0-9a-f]{8}-[0-9a-f-]{27})(/cancel)?$")
 _FAMILIAR = re.compile(r"/(?:v1|openai|codex)/responses(?:/compact)?$")
 _EVENT = re.compile(rb"event: ?([^\r\n]*)")
-_TYPE = re.compile(rb'"type"\s*:\s*"(?:error|response\.\w+)"|"copilot_usage"')
+_TYPE = re.compile(rb'"type"\s*:\s*"(?:error|response\.\w+)"|"error"\s*:\s*(?!null)\S|"copilot_usage"')
 
 
 class OpenAIResponses(Dialect):
