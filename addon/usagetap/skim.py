@@ -61,51 +61,6 @@ class Shape(NamedTuple):
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """Pass over frames of this shape: where the first other one begins, how many, and where the last one began."""
-        if self.holds or len(self.steps) > 1:
-            return self._run_any(text, at)
-        return self._run_two(text, at) if self.steps else self._run_one(text, at)
-
-    def _run_one(self, text: bytes, at: int) -> tuple[int, int, int]:
-        """Frames with one text; nearly all are, and two turns of a loop are what one costs."""
-        head, stop, _, tail, meet, _ = self
-        startswith, find, meeting = text.startswith, text.find, len(meet)
-        met, count = at - len(tail), 0
-        end = find(stop, at + len(head))
-        while True:
-            while startswith(meet, end):
-                met = end
-                end = find(stop, end + meeting)
-                count += 1
-            if startswith(tail, end):  # another one's frame follows, or none
-                return end + len(tail), count + 1, at
-            escaped, end = end, _behind_escapes(text, end, stop)
-            if end == escaped:
-                return met + len(tail), count, at
-
-    def _run_two(self, text: bytes, at: int) -> tuple[int, int, int]:
-        """Frames with two texts, of which one is mostly padding, or a time."""
-        head, stop, ((still, length, until),), tail, meet, _ = self
-        startswith, find, meeting = text.startswith, text.find, len(meet)
-        met, count = at - len(tail), 0
-        end = find(stop, at + len(head))
-        while True:
-            if not startswith(still, end):
-                end = _behind_escapes(text, end, stop)
-                if not startswith(still, end):
-                    return met + len(tail), count, at
-            end = find(until, end + length)
-            if not startswith(meet, end):
-                end = _behind_escapes(text, end, until)
-                if startswith(tail, end) and not startswith(meet, end):
-                    return end + len(tail), count + 1, at
-                if not startswith(meet, end):
-                    return met + len(tail), count, at
-            met = end
-            end = find(stop, end + meeting)
-            count += 1
-
-    def _run_any(self, text: bytes, at: int) -> tuple[int, int, int]:
-        """Frames with any number of texts, with usage or without."""
         head, until, steps, tail, meet, holds = self
         startswith, find = text.startswith, text.find
         last, begun, count = at, at + len(head), 0
@@ -127,6 +82,57 @@ class Shape(NamedTuple):
         return at, count, last
 
 
+class OneText(Shape):
+    """A frame with one text, and no usage: nearly all are."""
+
+    __slots__ = ()
+
+    def run(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """As of any shape; a search and a comparison are what a frame costs."""
+        head, stop, _, tail, meet, _ = self
+        startswith, find, meeting = text.startswith, text.find, len(meet)
+        met, count = at - len(tail), 0
+        end = find(stop, at + len(head))
+        while True:
+            while startswith(meet, end):
+                met = end
+                end = find(stop, end + meeting)
+                count += 1
+            if startswith(tail, end):  # another one's frame follows, or none
+                return end + len(tail), count + 1, at
+            escaped, end = end, _behind_escapes(text, end, stop)
+            if end == escaped:
+                return met + len(tail), count, at
+
+
+class TwoTexts(Shape):
+    """A frame with two texts, of which one is padding as a rule, or a time; and no usage."""
+
+    __slots__ = ()
+
+    def run(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """As of any shape."""
+        head, stop, ((still, length, until),), tail, meet, _ = self
+        startswith, find, meeting = text.startswith, text.find, len(meet)
+        met, count = at - len(tail), 0
+        end = find(stop, at + len(head))
+        while True:
+            if not startswith(still, end):
+                end = _behind_escapes(text, end, stop)
+                if not startswith(still, end):
+                    return met + len(tail), count, at
+            end = find(until, end + length)
+            if not startswith(meet, end):
+                end = _behind_escapes(text, end, until)
+                if startswith(tail, end) and not startswith(meet, end):
+                    return end + len(tail), count + 1, at
+                if not startswith(meet, end):
+                    return met + len(tail), count, at
+            met = end
+            end = find(stop, end + meeting)
+            count += 1
+
+
 def _behind_escapes(text: bytes, end: int, stop: bytes) -> int:
     """The first `stop` from the one at `end` on with no backslash before it.
 
@@ -144,6 +150,7 @@ class Named(NamedTuple):
     tail: bytes
     lines: int
     """Line ends in a frame."""
+    holds: int = 0
 
     def run_to_end(self, text: bytes, at: int) -> tuple[int, int]:
         """All frames to the last `tail` at once, if all are of this kind: where they end, how many; else none.
@@ -158,19 +165,19 @@ class Named(NamedTuple):
         spelt = rest.count(b"\r") == lines if b"\r" in self.tail else b"\r" not in rest
         return (end, frames) if spelt and lines == frames * self.lines else (at, 0)
 
-    def run(self, text: bytes, at: int) -> tuple[int, int]:
-        """The same, one by one."""
-        head, tail, _ = self
+    def run(self, text: bytes, at: int) -> tuple[int, int, int]:
+        """The same, one by one; and where the last one began."""
+        head, tail, _, _ = self
         before = len(tail.partition(b"\n")[0])
-        count = 0
+        count, last = 0, at
         while text.startswith(head, at):
             begun = at + len(head)
             end = text.find(b"\n", begun) - before
             if end < begun or not text.startswith(tail, end) or text.find(b"\r", begun, end) >= 0:
                 break
-            at = end + len(tail)
+            last, at = at, end + len(tail)
             count += 1
-        return at, count
+        return at, count, last
 
 
 def named_of(frame: bytes, dull_event: re.Pattern[bytes] | None, dull_end: bytes | None) -> Named | None:
@@ -229,7 +236,8 @@ def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0) -> Sh
     if not 1 <= len(before) <= TEXTS:
         return None
     (head, stop), *further = before
-    return Shape(head, stop, tuple((still, len(still), until) for still, until in further), tail, tail + head, holds)
+    kind = Shape if holds or len(further) > 1 else TwoTexts if further else OneText
+    return kind(head, stop, tuple((still, len(still), until) for still, until in further), tail, tail + head, holds)
 
 
 class Skim:
@@ -270,27 +278,22 @@ class Skim:
         self.held = None
         while index < len(shapes):
             shape = shapes[index]
-            count = 0
-            if text.startswith(shape.head, at):
-                at, count = self._run(shape, text, at)
+            if not text.startswith(shape.head, at):
+                index += 1
+                continue
+            begun, count = at, 0
+            if type(shape) is Named and not self.mixed:
+                at, count = shape.run_to_end(text, at)
+                self.mixed = not count
+            if not count:
+                at, count, begun = shape.run(text, at)
             if not count:
                 index += 1
                 continue
+            if shape.holds:
+                self.held = begun, at
             passed += count
             if index and count > 1:  # met in runs: first to be tried
                 shapes.insert(0, shapes.pop(index))
             index = 0
         return at, passed
-
-    def _run(self, shape: Shape | Named, text: bytes, at: int) -> tuple[int, int]:
-        if isinstance(shape, Shape):
-            after, count, last = shape.run(text, at)
-            if count and shape.holds:
-                self.held = last, after
-            return after, count
-        if not self.mixed:
-            after, count = shape.run_to_end(text, at)
-            if count:
-                return after, count
-            self.mixed = True
-        return shape.run(text, at)
