@@ -83,7 +83,7 @@ class Shape(NamedTuple):
 
 
 class OneText(Shape):
-    """A frame with one text, and no usage: nearly all are."""
+    """A frame with one text: nearly all are."""
 
     __slots__ = ()
 
@@ -106,31 +106,36 @@ class OneText(Shape):
 
 
 class TwoTexts(Shape):
-    """A frame with two texts, of which one is padding as a rule, or a time; and no usage."""
+    """A frame with two texts; one is padding as a rule, a time, or usage."""
 
     __slots__ = ()
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """As of any shape."""
-        head, stop, ((still, length, until),), tail, meet, _ = self
+        head, stop, ((still, length, until),), tail, meet, holds = self
         startswith, find, meeting = text.startswith, text.find, len(meet)
-        met, count = at - len(tail), 0
+        last = met = at - len(tail)
+        count = 0
         end = find(stop, at + len(head))
         while True:
             if not startswith(still, end):
                 end = _behind_escapes(text, end, stop)
                 if not startswith(still, end):
-                    return met + len(tail), count, at
-            end = find(until, end + length)
-            if not startswith(meet, end):
+                    break
+            begun = end + length
+            end = find(until, begun)
+            if not (more := startswith(meet, end)):
                 end = _behind_escapes(text, end, until)
-                if startswith(tail, end) and not startswith(meet, end):
-                    return end + len(tail), count + 1, at
-                if not startswith(meet, end):
-                    return met + len(tail), count, at
-            met = end
-            end = find(stop, end + meeting)
+                if not (more := startswith(meet, end)) and not startswith(tail, end):
+                    break
+            if holds and text.count(KEY, begun, end) != holds:
+                break
+            last, met = met, end
             count += 1
+            if not more:
+                break
+            end = find(stop, end + meeting)
+        return met + len(tail), count, last + len(tail)
 
 
 def _behind_escapes(text: bytes, end: int, stop: bytes) -> int:
@@ -236,7 +241,7 @@ def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0) -> Sh
     if not 1 <= len(before) <= TEXTS:
         return None
     (head, stop), *further = before
-    kind = Shape if holds or len(further) > 1 else TwoTexts if further else OneText
+    kind = Shape if len(further) > 1 else TwoTexts if further else OneText
     return kind(head, stop, tuple((still, len(still), until) for still, until in further), tail, tail + head, holds)
 
 
