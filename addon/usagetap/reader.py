@@ -273,8 +273,8 @@ class Reader:
         hint = self.dialect.transport_hint if self._stream else None
         if hint and hint in _HINTED_STARTS:
             return hint if start.startswith(_HINTED_STARTS[hint]) else "json"
-        if hint == "ndjson" and start.startswith((b"{\n", b"{\r", b"[")):
-            return "json"  # an object over several lines, an array: no line of it is an object
+        if hint == "ndjson" and (start.startswith((b"{\n", b"{\r")) or not start.startswith(b"{")):
+            return "json"  # an object over several lines, an array, a page of HTML: no line of it is an object
         return hint or "json"
 
     def _events(self, text: bytes) -> None:
@@ -342,9 +342,8 @@ class Reader:
         try:
             told = _parse(payload)
         except ValueError:
-            if self.transport == "sse" and b"\n" in payload:  # events apart by one line end (some proxies, fixtures)
-                for line in payload.split(b"\n"):
-                    self._observe(b"data: " + line + b"\n\n")
+            for line in _frames_by_line(payload, self.transport):
+                self._observe(line)
             if self._http_status >= 400 and self.transport == "json":
                 observe_error_body(self.seen, payload.decode("utf-8", "replace"))
             return  # not JSON: garbage, or a frame that the end of the body cut
@@ -378,6 +377,14 @@ def framing_for(head: bytes) -> Framing:
     if start.startswith(b"["):
         return JsonArray(FRAME_LIMIT)
     return EventStream(FRAME_LIMIT) if head.startswith(b"\0") else Ndjson(FRAME_LIMIT)
+
+
+def _frames_by_line(payload: bytes, transport: Transport | None) -> list[bytes]:
+    """The frames in what is no JSON as a whole: events one line end apart, JSON lines under another type."""
+    lines = payload.split(b"\n")
+    if transport == "sse" and len(lines) > 1:
+        return [b"data: " + line + b"\n\n" for line in lines]
+    return lines if transport == "json" and lines[0].rstrip().endswith(b"}") and len(lines) > 1 else []
 
 
 def _parse(payload: bytes) -> Any:

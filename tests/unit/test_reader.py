@@ -60,6 +60,7 @@ def read(*chunks: bytes, dialect: Dialect = CHAT, complete: bool = True, **more:
         (GEMINI, "application/json", True, b'{"error":{"code":429}}', "json"),
         (OLLAMA, "application/x-ndjson", True, b'{"done":false}\n', "ndjson"),
         (OLLAMA, "application/json", True, b'{"done":false}\n', "ndjson"),
+        (OLLAMA, "text/html", True, b"<html>Not here</html>", "json"),
         (OLLAMA, "application/json", True, b'{\n "error": "no"}', "json"),
         (CHAT, "application/vnd.amazon.eventstream", True, b"\0" * 12, "eventstream"),
         (CHAT, "application/json", False, b'\xef\xbb\xbf\r\n {"id":1}', "json"),

@@ -141,7 +141,7 @@ def observe_error(seen: Observation, payload: Any) -> bool:
         payload = payload[0]
     payload = mapping(payload)
     error = payload.get("error")
-    if isinstance(error, dict):
+    if error and isinstance(error, dict):
         said = (error.get(name) for name in ("type", "status", "code"))
         kind = next((word for word in said if text(word)), error.get("code"))  # Google's `code` repeats the HTTP status
         seen.fail(_word(kind), _sentence(error.get("message", error)))

@@ -42,7 +42,7 @@ def test_errors_have_many_shapes(payload: Any, kind: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [{"error": None}, {"error": ""}, {"error": 0}, {"message": "hi"}, [], None, "error"]
+    "payload", [{"error": None}, {"error": ""}, {"error": 0}, {"error": {}}, {"message": "hi"}, [], None, "error"]
 )
 def test_what_is_no_error_is_none(payload: Any) -> None:
     seen = Observation()
