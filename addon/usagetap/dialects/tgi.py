@@ -2,7 +2,8 @@
 
 https://huggingface.co/docs/text-generation-inference (`/generate`, `/generate_stream`): frames `data:{` without a
 space, no `[DONE]`; the last has `generated_text` and, where `details` were asked for, a finish reason and a count.
-Headers `x-prompt-tokens` and `x-generated-tokens` tell both counts of a whole answer.
+Headers `x-prompt-tokens` and `x-generated-tokens` tell both counts of a whole answer. Tasks that generate no text
+(https://huggingface.co/docs/inference-providers/tasks/feature-extraction) tell none.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 from usagetap.dialects.base import Dialect, Weight, integer, mapping, observe_error, text, told_by_path
 from usagetap.model import Observation, Request, Usage
 
-_PATH = re.compile(r"/models/((?:[\w.-]+/)?[\w.-]+)$|/generate(?:_stream)?$")
+_PATH = re.compile(r"/models/((?:[\w.-]+/)?[\w.-]+)(/pipeline/[\w-]+)?$|/generate(?:_stream)?$")
 _LAST = re.compile(rb'"generated_text"\s*:\s*"|"error"\s*:\s*(?!null)\S')
 
 
 class TextGeneration(Dialect):
-    """`…/models/{model}`, `…/generate`, `…/generate_stream` with `inputs`."""
+    """`…/models/{model}`, `…/models/{model}/pipeline/{task}`, `…/generate`, `…/generate_stream` with `inputs`."""
 
     name = "tgi"
     dull_end = b'"generated_text":null,"details":null}'  # every frame but the last
@@ -29,10 +30,15 @@ class TextGeneration(Dialect):
             return False
         if told_by_path(request):
             return "huggingface" in request.host  # others have models under such a path, not their answers
-        return isinstance(request.body, dict) and isinstance(request.body.get("inputs"), str | dict)
+        inputs = mapping(request.body).get("inputs")
+        return isinstance(inputs, str | dict) or (
+            isinstance(inputs, list) and all(isinstance(it, str) for it in inputs)
+        )
 
     def operation(self, request: Request) -> str:
-        return "text_completion"
+        if request.path.rstrip("/").endswith("/feature-extraction"):
+            return "embeddings"
+        return "generate_content" if "/pipeline/" in request.path else "text_completion"
 
     def model(self, request: Request) -> str | None:
         found = _PATH.search(request.path.rstrip("/"))
