@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from usagetap.cli import main
 from usagetap.launch import run as launch_run
-from usagetap.launch.run import build_command
+from usagetap.launch.run import build_arguments
 from usagetap.report.table import Column, Table, cell_width
 from usagetap.store.database import connect
 from usagetap.store.migrations import migrate
@@ -66,7 +66,7 @@ def test_a_misspelt_option_in_mitmproxys_own_file_is_named_too(tmp_path):
 
 def test_the_pages_own_option_is_an_option(monkeypatch):
     started = []
-    monkeypatch.setattr(launch_run, "start", started.append)
+    monkeypatch.setattr(launch_run, "start", lambda *told: started.append(told))
     CliRunner().invoke(main, ["run", "--", "--set", "usage_page_host=", "--set", "usage_page_host=u.local"])
     assert started
 
@@ -113,13 +113,13 @@ def test_a_url_as_it_may_be_shown(url, shown):
 
 @pytest.mark.parametrize("mode", ["regular", "reverse:https://api.openai.com", "upstream:http://p:3128", "socks5"])
 def test_what_serves_this_machine_listens_to_it_alone(mode):
-    command = build_command("mitmdump", only_llm=False, port=None, arguments=["--mode", mode])
+    command = build_arguments(only_llm=False, port=None, arguments=["--mode", mode])
     assert command[command.index("--listen-host") + 1] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("mode", ["transparent", "wireguard", "dns"])
 def test_a_gateway_can_be_reached(mode):
-    assert "--listen-host" not in build_command("mitmdump", only_llm=False, port=None, arguments=["--mode", mode])
+    assert "--listen-host" not in build_arguments(only_llm=False, port=None, arguments=["--mode", mode])
 
 
 def test_an_empty_name_is_the_usual_database(tmp_path):

@@ -214,6 +214,16 @@ def test_run_listens_on_loopback_and_env_points_at_it(provider, environment, tmp
     assert rows(environment) == [("ok", "complete", 11, 5)]
 
 
+def test_ctrl_c_while_mitmproxy_is_imported_ends_without_a_word(environment):
+    command = [*USAGETAP, "run", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while "the result:" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 130, -signal.SIGINT)
+
+
 def test_demo_shows_four_honest_rows(environment, tmp_path):
     environment = {name: value for name, value in environment.items() if name not in ("SSL_CERT_FILE", "USAGETAP_DB")}
     kept = tmp_path / "kept.db"

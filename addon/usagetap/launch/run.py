@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from usagetap.launch.bundle import make_ca, upstream_roots
 from usagetap.launch.hosts import allow_hosts
-from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script, tool_command
+from usagetap.launch.proxy import STRIP_INJECTED, ProxyFailed, Tool, addon_script
 from usagetap.launch.settings import check_options, confdir_of, setting, settings_in
 
 DEFAULT_PORT = 8080
@@ -41,7 +42,7 @@ def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]
     """
     check_options(arguments)
     try:
-        command = build_command(tool, only_llm=only_llm, port=port, arguments=arguments)
+        words = build_arguments(only_llm=only_llm, port=port, arguments=arguments)
     except ProxyFailed as error:
         raise click.ClickException(str(error)) from error
     if tool != "mitmproxy":  # the console owns the whole screen
@@ -50,23 +51,23 @@ def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]
     if tool == "mitmweb":
         click.echo("dashboard:   /usage at mitmweb's address, which comes next", err=True)
     make_ca(confdir_of(arguments))  # mitmproxy makes it only after it listens; a program may come first
-    start(command)
+    start(tool, words)
 
 
-def build_command(tool: Tool, *, only_llm: bool, port: int | None, arguments: Sequence[str]) -> list[str]:
-    """The whole mitmproxy command: ours first, so that the user's arguments have the last word."""
-    command = [*tool_command(tool), "-s", str(addon_script())]
+def build_arguments(*, only_llm: bool, port: int | None, arguments: Sequence[str]) -> list[str]:
+    """All that mitmproxy is told: ours first, so that the user's arguments have the last word."""
+    words = ["-s", str(addon_script())]
     if setting("usage_strip_frame", arguments) is None:
-        command += ["--set", STRIP_INJECTED]
+        words += ["--set", STRIP_INJECTED]
     if setting("ssl_verify_upstream_trusted_ca", arguments) is None:
-        command += [word for value in upstream_roots(os.environ) for word in ("--set", value)]
+        words += [word for value in upstream_roots(os.environ) for word in ("--set", value)]
     if setting("listen_host", arguments) is None and serves_this_machine(arguments):
-        command += ["--listen-host", "127.0.0.1"]  # nobody else on the network, unless asked for
+        words += ["--listen-host", "127.0.0.1"]  # nobody else on the network, unless asked for
     if port is not None:
-        command += ["--listen-port", str(port)]
+        words += ["--listen-port", str(port)]
     if only_llm:
-        command += ["--allow-hosts", allow_hosts(usage_hosts(arguments))]
-    return [*command, *arguments]
+        words += ["--allow-hosts", allow_hosts(usage_hosts(arguments))]
+    return [*words, *arguments]
 
 
 def serves_this_machine(arguments: Sequence[str]) -> bool:
@@ -120,14 +121,16 @@ def port_is_taken(host: str, port: int) -> bool:
     return False
 
 
-def start(command: list[str]) -> None:
-    """Become mitmproxy; where a process cannot be replaced (Windows), wait for it and exit as it did."""
-    host, port = setting("listen_host", command) or "", setting("listen_port", command) or str(DEFAULT_PORT)
-    if "@" not in (setting("mode", command) or "") and port.isdecimal() and port_is_taken(host, int(port)):
+def start(tool: Tool, arguments: list[str]) -> NoReturn:
+    """Become mitmproxy, in this process: terminal, signals and exit code are its own."""
+    host, port = setting("listen_host", arguments) or "", setting("listen_port", arguments) or str(DEFAULT_PORT)
+    if "@" not in (setting("mode", arguments) or "") and port.isdecimal() and port_is_taken(host, int(port)):
         raise click.ClickException(
             f"port {port} is taken, by a proxy that runs already or another program: choose one with --port"
         )
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")  # into a pipe or a journal, its lines would come blocks later
-    if sys.platform == "win32":
-        raise SystemExit(subprocess.call(command))
-    os.execv(command[0], command)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # into a pipe or a journal, its lines would come blocks later
+    sys.argv = [tool, *arguments]  # it looks there too, and calls itself by that name
+    from mitmproxy.tools import main
+
+    sys.exit(getattr(main, tool)(arguments))
