@@ -77,11 +77,15 @@ def told(count: int | None, estimate: int | None, *, mark: str = "") -> str:
 
 
 def totals(records: Sequence[Record]) -> Sequence[str]:
-    """The sums of what providers said; `≥` where one said nothing, and how many have no price."""
-    usages = [record.usage for record in records]
-    priced = [record for record in records if record.cost is not None]
+    """The sums of what providers said; `≥` where one said nothing, and how many have no price.
+
+    A response that was fetched again (`duplicate_of`) counts as one of them, but its usage counts once.
+    """
+    counted = [record for record in records if record.duplicate_of is None]
+    usages = [record.usage for record in counted]
+    priced = [record for record in counted if record.cost is not None]
     amounts = [sum_of(priced, currency) for currency in dict.fromkeys(record.currency for record in priced)]
-    unpriced = sum(cost(record) == "unpriced" for record in records)
+    unpriced = sum(cost(record) == "unpriced" for record in counted)
     return (
         f"{len(records)} responses",
         total(usage.input_tokens for usage in usages),

@@ -98,6 +98,11 @@ def test_currencies_are_not_added_up(database):
     assert "$0.0012 + €2.00" in summary(database, 42)
 
 
+def test_usage_that_was_fetched_twice_counts_once(database):
+    insert(database, DONE, replace(DONE, uid="a-2", duplicate_of=1))
+    assert summary(database, 42).splitlines()[-1].split() == ["2", "responses", "1,200", "1,000", "34", "$0.0012"]
+
+
 def test_nothing_to_show_is_a_sentence(database, tmp_path):
     assert summary(database, 43) == "usagetap: no model was called through the proxy."
     assert summary(database, 44) == "usagetap: no model was called through the proxy."
