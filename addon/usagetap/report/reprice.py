@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from peewee import Database
@@ -15,6 +14,7 @@ from usagetap.headline import clean, money
 from usagetap.model import Record
 from usagetap.pricing import Price
 from usagetap.store.database import execute_many, transaction
+from usagetap.store.money import Costs, add_costs
 from usagetap.store.queries import StoredRow, each_row
 from usagetap.store.rows import from_row, now_iso
 
@@ -40,8 +40,8 @@ class Repriced:
     changed: int = 0
     unpriced: Counter[str] = field(default_factory=Counter)
     """Rows that have usage and still no price, by model."""
-    before: dict[str, Decimal] = field(default_factory=dict)
-    after: dict[str, Decimal] = field(default_factory=dict)
+    before: Costs = field(default_factory=dict)
+    after: Costs = field(default_factory=dict)
     """Cost of the changed rows by currency."""
 
 
@@ -97,13 +97,9 @@ def _reprice_row(
         return None
     result.changed += 1
     if record.cost is not None:
-        _add(result.before, record.currency, record.cost)
-    _add(result.after, new.currency, new.cost)
+        add_costs(result.before, {record.currency or "USD": record.cost})
+    add_costs(result.after, {new.currency or "USD": new.cost})
     return new
-
-
-def _add(sums: dict[str, Decimal], currency: str | None, amount: Decimal) -> None:
-    sums[currency or "USD"] = sums.get(currency or "USD", Decimal(0)) + amount
 
 
 def _write(db: Database, batch: list[tuple[StoredRow, Price]], dry_run: bool) -> None:
@@ -135,7 +131,7 @@ def sentences(result: Repriced, *, dry_run: bool) -> list[str]:
     return lines
 
 
-def _amounts(sums: dict[str, Decimal]) -> str:
+def _amounts(sums: Costs) -> str:
     return " + ".join(money(amount, currency) for currency, amount in sorted(sums.items())) or "none"
 
 
