@@ -90,10 +90,13 @@ def payloads(body: str) -> Iterator[Any]:
                 continue
 
 
-def named(model: str, api: str) -> str:
-    """What a family is called here: with its API where it has two that count differently."""
-    family = family_of(model).name
-    return f"{family}, {APIS.get(api, 'chat')}" if family in TWICE else family
+def named(exchange: dict[str, Any]) -> str:
+    """What a family is called here: with its API where it has two that count differently, and OpenAI's models apart
+    where others serve them (OpenRouter and Azure count one mark more, Vercel what the Responses API counts).
+    """
+    family = family_of(exchange["expect"]["model"])
+    name = f"{family.name}, {APIS.get(exchange['api'], 'chat')}" if family.name in TWICE else family.name
+    return f"{name}, by others" if family.exact and exchange["provider"] != "openai" else name
 
 
 def stream_of(exchange: dict[str, Any]) -> Stream | str | None:
@@ -101,7 +104,7 @@ def stream_of(exchange: dict[str, Any]) -> Stream | str | None:
     expect = exchange["expect"]
     if not exchange["stream"] or not expect["output_tokens"]:
         return None
-    name = named(expect["model"], exchange["api"])
+    name = named(exchange)
     found = list(payloads(exchange.get("body") or ""))
     items = {item.get("type") for each in found if isinstance(each, dict) for item in _output(each)}
     if items - OPEN or "program" in items:
@@ -235,7 +238,7 @@ def measure(path: str, half: int) -> Measured:
         if expect["input_tokens"] and not exchange["request_truncated"]:
             guess = estimator.count_request(expect["model"], exchange["request"])
             if guess:
-                found.input[named(expect["model"], exchange["api"])].append(Pair(expect["input_tokens"], guess))
+                found.input[named(exchange)].append(Pair(expect["input_tokens"], guess))
     return found
 
 
