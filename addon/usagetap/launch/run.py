@@ -96,7 +96,7 @@ def directions(mode: str, port: int | str) -> str:
         (
             f'a shell:     eval "$({us} env{address})", then start your program in it',
             f"by hand:     HTTPS_PROXY=http://127.0.0.1:{port}, with mitmproxy's CA trusted ({us} trust)",
-            f"{result}     (and without this proxy: {us} exec -- COMMAND)",
+            result,
         )
     )
 
