@@ -7,7 +7,6 @@ read as they were. That the reading itself is right is the matter of the other t
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import gzip
 import json
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tests import corpus
+from tests import corpus, oracle
 
 from usagetap.dialects import detect
 from usagetap.dialects.base import Dialect
@@ -74,21 +73,10 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _request(exchange: dict[str, Any]) -> Request:
-    parts, asked = urlsplit(exchange["url"]), exchange["request"]
-    if isinstance(asked, dict) and "_multipart" in asked:
-        asked = asked["_multipart"]
-    elif isinstance(asked, dict) and "_text" in asked:
-        asked = None
-    host, query = (parts.hostname or "").lower(), dict(parse_qsl(parts.query))
-    return Request(exchange["method"], host, parts.port or 443, parts.path, query, body=asked)
-
-
 def _wire(exchange: dict[str, Any], request: Request, dialect: Dialect) -> Wire:
-    body = exchange["body"].encode() if "body" in exchange else base64.b64decode(exchange["body_b64"])
     headers = {name.lower(): value for name, value in exchange["usage_headers"].items()}
     type_ = exchange["content_type"] or ""
-    wire = Wire(dialect, body, type_, exchange["status"], headers, dialect.streams(request))
+    wire = Wire(dialect, oracle.body_of(exchange), type_, exchange["status"], headers, dialect.streams(request))
     return dataclasses.replace(wire, transport=wire.read().transport)
 
 
@@ -104,7 +92,7 @@ def sample() -> list[tuple[str, Request, Wire]]:
     for exchange in chosen:
         if exchange["id"] == FRAGMENT:
             continue
-        request = _request(exchange)
+        request = oracle.request_of(exchange)
         dialect = detect(request)
         if dialect is not None:
             found.append((exchange["id"], request, _wire(exchange, request, dialect)))

@@ -9,7 +9,6 @@ import hashlib
 import http.client
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests import corpus
+from tests import corpus, oracle
 from tests.proxy import REDIRECT, USAGE, Mitmdump, errors_in, rows, running_mitmdump
 
 from usagetap.dialects import detect
@@ -124,72 +123,6 @@ def test_nothing_went_wrong_inside(replay: Replay) -> None:
     assert errors_in(replay.log) == []
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """Where the oracle is not followed, and why."""
-
-    why: str
-    columns: frozenset[str]
-    holds: Callable[[dict[str, Any], Any, Any], bool]
-    """Exchange, our value, the oracle's."""
-
-
-def _disagreement(why: str, columns: str, holds: Callable[[dict[str, Any], Any, Any], bool]) -> Disagreement:
-    return Disagreement(why, frozenset(columns.split()), holds)
-
-
-_IDENTITY = "response_id response_model finish_reasons"
-DISAGREEMENTS = {
-    "bedrock invoke, other models than Claude": _disagreement(
-        "The oracle reads Anthropic's and Nova's bodies only; counts of the others stand in x-amzn-bedrock-… headers, "
-        "and ids and finish reasons in the model's own words (dialects.md, Bedrock).",
-        f"input_tokens output_tokens {_IDENTITY}",
-        lambda exchange, ours, oracle: exchange["api"].startswith("bedrock.invoke") and oracle is None,
-    ),
-    "Mistral audio": _disagreement(
-        "prompt_tokens leaves the audio out; the total has it (docs.mistral.ai/capabilities/audio), and input_tokens "
-        "is everything that went in.",
-        "input_tokens",
-        lambda exchange, ours, oracle: (
-            exchange["provider"] == "mistral"
-            and ours + exchange["expect"]["output_tokens"] == exchange["expect"]["total_tokens"]
-        ),
-    ),
-    "Gemini's OpenAI endpoint": _disagreement(
-        "It names no thinking, but the total has it: billed as output (ai.google.dev/gemini-api/docs/thinking).",
-        "output_tokens reasoning_output_tokens",
-        lambda exchange, ours, oracle: "/v1beta/openai/" in exchange["url"] and oracle != ours,
-    ),
-    "Responses compact": _disagreement(
-        "POST /responses/compact has an id and usage like any response; the oracle leaves the endpoint out.",
-        "input_tokens output_tokens total_tokens cache_read_input_tokens reasoning_output_tokens response_id",
-        lambda exchange, ours, oracle: exchange["url"].endswith("/responses/compact") and oracle is None,
-    ),
-    "transcript segment": _disagreement(
-        "seg_0 is the id of a piece of the transcript; a transcription has none.",
-        "response_id",
-        lambda exchange, ours, oracle: ours is None and oracle == "seg_0",
-    ),
-    "interaction in the background": _disagreement(
-        "The interaction has its id at once, its usage later.",
-        "response_id",
-        lambda exchange, ours, oracle: exchange["api"] == "gemini.interactions" and oracle is None,
-    ),
-    "llama.cpp's timings": _disagreement(
-        "timings.cache_n is how many tokens of the prompt came from the cache; the oracle reads usage alone.",
-        "cache_read_input_tokens",
-        lambda exchange, ours, oracle: exchange["provider"] == "llamacpp" and oracle is None,
-    ),
-}
-
-
-def _why(exchange: dict[str, Any], column: str, ours: Any, oracle: Any) -> str | None:
-    for name, disagreement in DISAGREEMENTS.items():
-        if column in disagreement.columns and disagreement.holds(exchange, ours, oracle):
-            return name
-    return None
-
-
 def test_the_rows_say_what_the_oracle_expects(replay: Replay, pytestconfig: pytest.Config) -> None:
     unexplained: list[tuple[Any, ...]] = []
     explained: Counter[str] = Counter()
@@ -202,10 +135,10 @@ def test_the_rows_say_what_the_oracle_expects(replay: Replay, pytestconfig: pyte
         asked[exchange["api"]] += 1
         found = corpus.differences(row, exchange)
         differing[exchange["api"]] += bool(found)
-        for column, (ours, oracle) in found.items():
-            name = _why(exchange, column, ours, oracle)
+        for column, (ours, theirs) in found.items():
+            name = oracle.why(exchange, corpus.COLUMNS[column])
             if name is None:
-                unexplained.append((exchange["id"], exchange["api"], exchange["provider"], column, ours, oracle))
+                unexplained.append((exchange["id"], exchange["api"], exchange["provider"], column, ours, theirs))
             else:
                 explained[name] += 1
     terminal = pytestconfig.get_terminal_writer()
@@ -215,18 +148,10 @@ def test_the_rows_say_what_the_oracle_expects(replay: Replay, pytestconfig: pyte
         terminal.line(
             f"{api:32}{asked[api]:6} exchanges, {100 * differing[api] / asked[api]:6.2f} % differ from the oracle"
         )
-    for name in DISAGREEMENTS:
+    for name in oracle.DISAGREEMENTS:
         terminal.line(f"{explained[name]:6} values: {name}")
     assert unexplained == []
-    assert set(DISAGREEMENTS) == set(explained), "a disagreement that is none any more"
-
-
-#: fixtures that end in the middle: no finish reason, no [DONE]
-BROKEN_OFF = {
-    "23a35f0844d1421713c7",  # Writer's completions: {"value": …} only
-    "4d5783f59d41abd9c723",  # one chunk of a stream
-    "74d2a02c45302788d62d",  # the same
-}
+    assert set(oracle.DISAGREEMENTS) == set(explained), "a disagreement that is none any more"
 
 
 def test_the_ends_are_right(replay: Replay) -> None:
@@ -239,7 +164,7 @@ def test_the_ends_are_right(replay: Replay) -> None:
             allowed = {"http_error"}
         elif told["error"]:
             allowed = {"upstream_error"}
-        elif exchange["id"] in BROKEN_OFF:
+        elif exchange["id"] in oracle.BROKEN_OFF:
             allowed = {"upstream_disconnected"}
         elif told["has_usage"] or not row["injected"]:
             allowed = {"complete"}
