@@ -203,13 +203,15 @@ def test_only_llm_leaves_the_tls_of_others_alone(environment, tmp_path):
 
 
 def test_run_listens_on_loopback_and_env_points_at_it(provider, environment, tmp_path):
-    with running(environment, "--", "--set", "ssl_insecure=true") as (_, port):
+    with running(environment, "--", "--set", "ssl_insecure=true") as (process, port):
         exports = usagetap(environment, "env", "--port", str(port), "--shell", "sh").stdout
         call = f"curl -sSf {provider.url}/v1/chat/completions -d '{BODY}' -o {os.devnull}"
         subprocess.run(["sh", "-c", f"{exports}\n{call}"], env=environment, check=True, timeout=60)
         addresses = subprocess.run(
             ["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=False
         ).stdout
+        line = process.stdout.readline()
+        assert line.split(" ", 1)[1:] == ["usage: 11→5 · unpriced · gpt-4o-mini\n"], "the call's only line"
         assert not addresses or [line.split()[3] for line in addresses.splitlines()] == [f"127.0.0.1:{port}"]
     assert rows(environment) == [("ok", "complete", 11, 5)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import shlex
 import shutil
@@ -26,7 +27,7 @@ DEFAULT_PORT = 8080
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--web", "tool", flag_value="mitmweb", help="mitmweb: the flows and the dashboard in a browser.")
 @click.option("--console", "tool", flag_value="mitmproxy", help="mitmproxy's console.")
-@click.option("--dump", "tool", flag_value="mitmdump", default=True, help="mitmdump: one line per response [default].")
+@click.option("--dump", "tool", flag_value="mitmdump", default=True, help="mitmdump: one line a response [default].")
 @click.option("--only-llm", is_flag=True, help="Decrypt TLS only of known model hosts and those in usage_hosts.")
 @click.option("-p", "--port", type=click.IntRange(0, 65535), help="Port to listen on [8080].")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -83,6 +84,11 @@ def usage_hosts(arguments: Sequence[str]) -> list[str]:
     return " ".join(given or [setting("usage_hosts", arguments) or ""]).replace(",", " ").split()
 
 
+def wants_detail(arguments: Sequence[str]) -> bool:
+    """Whether mitmdump is to tell of every connection and request, as it does by itself."""
+    return not {"-v", "--verbose"}.isdisjoint(arguments) or setting("flow_detail", arguments) is not None
+
+
 def directions(mode: str, port: int | str) -> str:
     """Three lines: how to point a program at the proxy, and how to read the result."""
     us = own_command()
@@ -128,6 +134,9 @@ def start(tool: Tool, arguments: list[str]) -> NoReturn:
         raise click.ClickException(
             f"port {port} is taken, by a proxy that runs already or another program: choose one with --port"
         )
+    if tool == "mitmdump" and not wants_detail(arguments):
+        arguments = ["--set", "flow_detail=0", *arguments]
+        logging.getLogger("mitmproxy.proxy.server").setLevel(logging.WARNING)  # six lines for each response
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # into a pipe or a journal, its lines would come blocks later
     sys.argv = [tool, *arguments]  # it looks there too, and calls itself by that name

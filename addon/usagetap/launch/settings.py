@@ -19,6 +19,7 @@ FLAGS = {
     "-p": "listen_port",
     "--mode": "mode",
     "-m": "mode",
+    "--flow-detail": "flow_detail",
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from usagetap.launch import run as module
-from usagetap.launch.run import build_arguments, directions, run, usage_hosts
+from usagetap.launch.run import build_arguments, directions, run, usage_hosts, wants_detail
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +111,9 @@ def test_run_becomes_mitmproxy(monkeypatch, arguments, tool, port):
 def test_the_console_gets_no_lines_above_it(monkeypatch):
     monkeypatch.setattr(module, "start", lambda *told: None)
     assert CliRunner().invoke(run, ["--console"]).output == ""
+
+
+@pytest.mark.parametrize("words", [["-v"], ["--verbose"], ["--flow-detail", "1"], ["--set", "flow_detail=1"]])
+def test_mitmdump_tells_all_where_that_is_asked_for(words):
+    assert wants_detail(words)
+    assert not wants_detail(["--set", "usage_include=off"])
