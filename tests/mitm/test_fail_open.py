@@ -42,7 +42,7 @@ TARGETS = [
     "usagetap.mitm.tap.blames_us",
     "usagetap.mitm.tap.conclude",
     "usagetap.mitm.tap.cut_of",
-    "usagetap.mitm.tap.keep_whole",
+    "usagetap.mitm.tap.keep_whole_once_shown",
     "usagetap.mitm.tap.headers_of",
     "usagetap.mitm.tap.killed",
     "usagetap.mitm.tap.open_row",

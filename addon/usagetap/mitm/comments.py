@@ -20,6 +20,7 @@ from usagetap.headline import clean, headline, tokens
 from usagetap.mitm import exchange, recording, told
 from usagetap.mitm.exchange import Exchange
 from usagetap.mitm.guard import fail_open
+from usagetap.mitm.streams import keep_whole
 from usagetap.model import Record, Usage
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class Comments:
             record = _with_earlier_turns(flow, record)
         flow.metadata[told.KEY] = told.told(record, body_cut=known is not None and known.kept_cut)
         turns = f" · {record.turn} turns" if record.turn > 1 else ""
-        write(flow, headline(record) + turns, marker_of(record))
+        body = known is not None and known.ended and keep_whole(flow, known)
+        write(flow, headline(record) + turns, marker_of(record), also=body)
 
 
 def running_line(known: Exchange) -> str:
@@ -148,10 +150,12 @@ def marker_of(record: Record) -> str:
     return MARKERS.get(record.status) or (MISSING_MARKER if record.usage_quality == "missing" else "")
 
 
-def write(flow: http.HTTPFlow, comment: str, marker: str | None) -> bool:
-    """Put comment and marker (`None`: leave it) on the flow, where they are ours or empty; true if anything changed."""
+def write(flow: http.HTTPFlow, comment: str, marker: str | None, *, also: bool = False) -> bool:
+    """Put comment and marker (`None`: leave it) on the flow, where they are ours or empty, and show the flow anew if
+    that changed anything, or something else has (`also`); true if so.
+    """
     last_comment, last_marker = _written.get(flow) or _saved(flow)
-    changed = False
+    changed = also
     if flow.comment in ("", last_comment) and flow.comment != comment:
         flow.comment, changed = comment, True
         last_comment = comment

@@ -4,18 +4,21 @@ gathered.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mitmproxy import ctx, http
+from mitmproxy.hooks import UpdateHook
 from mitmproxy.utils import human
 
 from usagetap.encoding import codings
 from usagetap.headline import clean
+from usagetap.mitm import exchange
 from usagetap.mitm.exchange import Exchange
-from usagetap.mitm.guard import report
+from usagetap.mitm.guard import fail_open, report
 from usagetap.mitm.incoming import place_of
 from usagetap.rewrite import Stripper
 
@@ -23,6 +26,8 @@ log = logging.getLogger(__name__)
 
 GATHER_LIMIT = 16 << 20
 """Bytes of a streamed request that are gathered for the edit; a longer one is passed on untouched."""
+SHOWN_WITHIN = 0.3
+"""Seconds after its end within which a stream's body is shown: its final comment mostly comes before."""
 
 type StreamTap = Callable[[bytes], bytes | Iterable[bytes]]
 type Failed = Callable[[Exception], None]
@@ -57,11 +62,32 @@ def tap_response(flow: http.HTTPFlow, known: Exchange, keep_limit: int, failed: 
     known.tapped = True
 
 
-def keep_whole(flow: http.HTTPFlow, known: Exchange) -> None:
-    """Give the flow what was kept of its streamed body, so that the UI has something to show; it is not sent."""
-    if known.kept and flow.response is not None and flow.response.raw_content is None:
-        flow.response.raw_content = b"".join(known.kept)
-    known.kept.clear()
+def keep_whole(flow: http.HTTPFlow, known: Exchange) -> bool:
+    """Give the flow what was kept of its streamed body, so that the UI has something to show; it is not sent. Returns
+    whether there was something.
+    """
+    kept, known.kept = known.kept, []
+    if not kept or flow.response is None or flow.response.raw_content is not None:
+        return False
+    flow.response.raw_content = b"".join(kept)
+    return True
+
+
+def keep_whole_once_shown(flow: http.HTTPFlow, known: Exchange) -> None:
+    """The same, where a UI would be told of the body three times over: by mitmproxy when the stream has ended, twice,
+    and by us with its comment. mitmweb hashes the whole body each time, so it gets it with the comment alone; where
+    that does not come (nothing is recorded, or the database is stuck), a moment later.
+    """
+    if not hasattr(ctx.master, "view") or ctx.options.save_stream_file:  # `-w` writes a flow when it has ended
+        keep_whole(flow, known)
+    elif known.kept:
+        asyncio.get_running_loop().call_later(SHOWN_WITHIN, _show_whole, known, flow)
+
+
+@fail_open
+def _show_whole(known: Exchange, flow: http.HTTPFlow) -> None:
+    if exchange.of(flow) is known and keep_whole(flow, known):  # else it was replayed meanwhile, or is there already
+        ctx.master.addons.trigger(UpdateHook([flow]))
 
 
 def _stripping(tap: StreamTap, flow: http.HTTPFlow, known: Exchange, failed: Failed) -> StreamTap:

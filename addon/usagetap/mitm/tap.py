@@ -25,7 +25,7 @@ from usagetap.mitm.guard import fail_open, report
 from usagetap.mitm.idle import cut_upstream, idle
 from usagetap.mitm.incoming import credential_of, headers_of, masked, plain_body, request_of
 from usagetap.mitm.rows import conclude, conclude_unread, open_row, take_read, timed, timed_by_flow
-from usagetap.mitm.streams import keep_whole, streamed_request, tap_response
+from usagetap.mitm.streams import keep_whole_once_shown, streamed_request, tap_response
 from usagetap.mitm.who import cut_of, killed, watch_timeout
 from usagetap.model import Observation, Request
 from usagetap.providers import provider
@@ -276,7 +276,7 @@ class Tap:
         known.ended = True
         try:
             self._conclude(flow, known, cut)
-            keep_whole(flow, known)
+            keep_whole_once_shown(flow, known)
         except Exception as error:  # noqa: BLE001 - else the row would stay open
             self._give_up(flow, known, cut, error)
         else:
