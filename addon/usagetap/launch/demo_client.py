@@ -17,31 +17,36 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CALLS = (
-    ("a finished stream", "chunks=12;input=1200;cached=1024;output=180"),
-    ("a stream that the client leaves", "chunks=500;delay=0.02;input=3400"),
-    ("a stream with tool calls", "chunks=2;tools=2;input=800;output=64"),
-    ("a stream that fails on the way", "chunks=40;error=6;input=500"),
+    ("a finished stream", "sky blue", "chunks=12;input=1200;cached=1024;output=180"),
+    ("a stream that the client leaves", "grass green", "chunks=500;delay=0.02;input=3400"),
+    ("a stream with tool calls", "sun yellow", "chunks=2;tools=2;input=800;output=64"),
+    ("a stream that fails on the way", "snow white", "chunks=40;error=6;input=500"),
 )
 LEAVE_AFTER = 8
 MODEL = "gpt-4o-mini"
-MESSAGES = [{"role": "user", "content": "Why is the sky blue?"}]
 
 
-def call_with_openai(base_url: str, conduct: str) -> Generator[object]:
+def messages(what: str) -> list[dict[str, str]]:
+    """A question: each call has its own, or `usagetap waste` would call it a repeated request."""
+    return [{"role": "user", "content": f"Why is the {what}?"}]
+
+
+def call_with_openai(base_url: str, what: str, conduct: str) -> Generator[object]:
     """The chunks of one streamed chat completion, through the openai package."""
     from openai import OpenAI
 
     with OpenAI(base_url=base_url, api_key="sk-demo", max_retries=0) as client:
         create: Any = client.chat.completions.create
-        with create(model=MODEL, messages=MESSAGES, stream=True, extra_headers={"x-upstream": conduct}) as stream:
+        told = {"model": MODEL, "messages": messages(what), "extra_headers": {"x-upstream": conduct}}
+        with create(stream=True, **told) as stream:
             yield from stream
 
 
-def call_with_http_client(base_url: str, conduct: str) -> Generator[object]:
+def call_with_http_client(base_url: str, what: str, conduct: str) -> Generator[object]:
     """The same with nothing but the standard library, through the proxy that HTTP_PROXY names."""
     proxy = urlsplit(os.environ.get("HTTP_PROXY", base_url))
     connection = http.client.HTTPConnection(proxy.hostname or "", proxy.port)
-    body = {"model": MODEL, "stream": True, "messages": MESSAGES}
+    body = {"model": MODEL, "stream": True, "messages": messages(what)}
     headers = {"content-type": "application/json", "authorization": "Bearer sk-demo", "x-upstream": conduct}
     with contextlib.closing(connection):
         connection.request("POST", f"{base_url}/chat/completions", json.dumps(body), headers)
@@ -56,9 +61,9 @@ def call_with_http_client(base_url: str, conduct: str) -> Generator[object]:
 def main(base_url: str) -> None:
     """Make the four calls, one after the other, and say what the client saw."""
     call = call_with_openai if importlib.util.find_spec("openai") else call_with_http_client
-    for title, conduct in CALLS:
+    for title, what, conduct in CALLS:
         seen = 0
-        chunks = call(base_url, conduct)
+        chunks = call(base_url, what, conduct)
         try:
             for _ in chunks:
                 seen += 1
