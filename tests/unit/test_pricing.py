@@ -91,6 +91,12 @@ def test_prices_in_sats(tmp_path):
     assert (price(row, overrides=mine).cost, price(row, overrides=mine).currency) == (Decimal("4.5"), "sats")
 
 
+def test_a_price_in_a_tiny_unit_is_not_too_long_to_be_rounded(tmp_path):
+    mine = prices(tmp_path, "currency: nanodollars\nprices:\n  - {input: 333333333333333.3333}")
+    found = price(record(usage=Usage(input_tokens=3_000_000)), overrides=mine)
+    assert found.cost == Decimal("999999999999999.9999")
+
+
 def test_a_gateway_can_be_priced_like_the_provider_behind_it(tmp_path):
     row = record(provider="localhost", server_address="localhost:4000", usage=Usage(input_tokens=1000, output_tokens=0))
     assert price(row).cost is None

@@ -6,7 +6,7 @@ Unknown is unpriced: `cost` stays `None`, and `price_note` says why. Everything 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import NamedTuple
 
 from usagetap.model import Record, Usage
@@ -21,6 +21,8 @@ __all__ = ["Price", "PriceFile", "PriceFileError", "apply", "installed", "price"
 SUBSCRIPTIONS = ("chatgpt.com", "cloudcode-pa.googleapis.com", "cloudcode-pa.sandbox.googleapis.com")
 #: ends after which nothing was accepted unless the provider itself reported usage
 FAILED = frozenset({"http_error", "upstream_error", "connect_failed"})
+#: Python's own context refuses to round what has more than 28 digits: a price in a tiny unit may have more
+_WIDE, _LAST_DIGIT = Context(prec=100), Decimal("1e-18")
 #: Anthropic's iterations that are not in the top level of its usage
 BESIDE = frozenset({"compaction", "advisor_message"})
 
@@ -68,7 +70,7 @@ def price(record: Record, *, overrides: PriceFile | None = None) -> Price | None
     notes = [note for note in (table.note, *billed.notes, *row.doubts(estimated=estimated)) if note]
     return Price(
         # an hour's rate by the second has no end
-        cost=round(billed.cost, 18).normalize(),
+        cost=_WIDE.quantize(billed.cost, _LAST_DIGIT).normalize(_WIDE),
         currency=table.rates.currency,
         # what failed may never be billed: nothing that we work out for it is a cost like others
         cost_source="estimated" if estimated or row.failed else table.source,

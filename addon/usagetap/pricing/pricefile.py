@@ -19,7 +19,7 @@ import difflib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,6 +32,9 @@ from usagetap.pricing.rates import UNIT, Rates
 TOKEN_KINDS = frozenset(kind for kind, unit in UNIT.items() if unit > 1)
 WORDS = ("provider", "model", "valid_from", "valid_until", "currency", "per", "like", *UNIT)
 _MILLION = 1_000_000
+#: beyond it costs would have more digits than anybody can mean
+_HIGHEST = 10**15
+_NO_CURRENCY = "`currency` must be a name such as USD or sats, not `{}`"
 
 
 class PriceFileError(ValueError):
@@ -77,7 +80,6 @@ def _any_glob(globs: tuple[str, ...], names: Sequence[str]) -> bool:
 
 def read_prices(path: str | Path) -> PriceFile:
     """Read a price file; raises `PriceFileError` with one sentence that names the place and the remedy."""
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     path = Path(path).expanduser()
@@ -86,14 +88,33 @@ def read_prices(path: str | Path) -> PriceFile:
     except OSError as error:
         raise PriceFileError(f"{path}: cannot read the price file: {error.strerror}") from error
     try:
-        document = YAML(typ="rt").load(content)
+        document = _load(content)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise PriceFileError(f"{path}{line}: not YAML: {error.problem or error.context}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise PriceFileError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:  # ruamel's own, at strange tags
+        raise PriceFileError(f"{path}: not YAML: {(str(error) or 'nothing that is known').splitlines()[0]}") from error
     digest = hashlib.sha256(content).hexdigest()[:8]
     return PriceFile(tuple(_entries(document, path, digest)))
+
+
+def _load(content: bytes) -> Any:
+    """The document, its lines known.
+
+    Dates stay text, for what no calendar has would be YAML's own error, of no line; and numbers with a point do, for
+    what is read in binary is another number.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import RoundTripConstructor
+
+    class Constructor(RoundTripConstructor):
+        pass
+
+    for kind in ("timestamp", "float"):
+        Constructor.add_constructor(f"tag:yaml.org,2002:{kind}", lambda _, node: node.value)
+    yaml = YAML(typ="rt")
+    yaml.Constructor = Constructor
+    return yaml.load(content)
 
 
 def _entries(document: Any, path: Path, digest: str) -> Iterator[Entry]:
@@ -106,7 +127,9 @@ def _entries(document: Any, path: Path, digest: str) -> Iterator[Entry]:
                 f"{path}:{_line(document, strange[0])}: unknown key `{strange[0]}`; the file has "
                 "`currency` and `prices`"
             )
-        currency, entries = document.get("currency", "USD"), document.get("prices")
+        currency, entries = document.get("currency", currency), document.get("prices")
+        if not isinstance(currency, str):
+            raise PriceFileError(f"{path}:{_line(document, 'currency')}: {_NO_CURRENCY.format(currency)}")
     if not isinstance(entries, list):
         raise PriceFileError(f"{path}: no list of prices; write `prices:` and below it one `- model: …` an entry")
     for number, raw in enumerate(entries):
@@ -114,7 +137,7 @@ def _entries(document: Any, path: Path, digest: str) -> Iterator[Entry]:
         if not isinstance(raw, dict):
             raise PriceFileError(f"{where} is not a mapping; write `- model: …` with rates below it")
         version = f"{path.name}@{digest}:{_item_line(entries, number)}"
-        yield _Reader(where, raw, path).entry(str(currency), version)
+        yield _Reader(where, raw, path).entry(currency, version)
 
 
 def _line(mapping: Any, key: object) -> int:
@@ -140,16 +163,19 @@ class _Reader:
                 hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(WORDS)}"
                 raise self.fail(key, f"unknown key `{key}`; {hint}")
         like = self._like()
-        rates = self._rates(str(self.raw.get("currency", currency)))
+        rates = self._rates(self._currency(currency))
         if (like is None) == (not rates.rate):
             raise PriceFileError(
                 f"{self.where}: give rates (`input: …`, `output: …`) or `like: PROVIDER`, one of the two"
             )
+        valid_from, valid_until = self._moment("valid_from"), self._moment("valid_until")
+        if valid_from is not None and valid_until is not None and valid_from >= valid_until:
+            raise self.fail("valid_until", "`valid_until` is not after `valid_from`: no response would have this price")
         return Entry(
             providers=self._globs("provider"),
             models=self._globs("model"),
-            valid_from=self._moment("valid_from"),
-            valid_until=self._moment("valid_until"),
+            valid_from=valid_from,
+            valid_until=valid_until,
             rates=rates if rates.rate else None,
             like=like,
             version=version,
@@ -158,6 +184,12 @@ class _Reader:
     def fail(self, key: object, message: str) -> PriceFileError:
         place = f"{self.path}:{_line(self.raw, key)}:{self.where.rpartition(':')[2]}"
         return PriceFileError(f"{place}: {message}")
+
+    def _currency(self, usual: str) -> str:
+        currency = self.raw.get("currency", usual)
+        if not isinstance(currency, str):
+            raise self.fail("currency", _NO_CURRENCY.format(currency))
+        return currency
 
     def _like(self) -> str | None:
         like = self.raw.get("like")
@@ -179,18 +211,13 @@ class _Reader:
 
     def _moment(self, key: str) -> float | None:
         value = self.raw.get(key)
-        if isinstance(value, str):
-            try:
-                value = datetime.fromisoformat(value)
-            except ValueError:
-                raise self.fail(key, f"`{key}` is not a date: `{value}`; write 2026-01-31") from None
         if value is None:
             return None
-        if isinstance(value, datetime):
-            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-        if isinstance(value, date):
-            return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
-        raise self.fail(key, f"`{key}` is not a date: `{value}`; write 2026-01-31")
+        try:
+            moment = datetime.fromisoformat(str(value))
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            raise self.fail(key, f"`{key}` is not a date: `{value}`; write 2026-01-31") from None
 
     def _rates(self, currency: str) -> Rates:
         per = self.raw.get("per", "million")
@@ -210,6 +237,6 @@ class _Reader:
             number = Decimal(str(value)) if not isinstance(value, bool) else Decimal("nan")
         except InvalidOperation:
             number = Decimal("nan")
-        if not number.is_finite() or number < 0:
-            raise self.fail(key, f"`{key}` must be a number of 0 or more, not `{value}`")
+        if not number.is_finite() or not 0 <= number <= _HIGHEST:
+            raise self.fail(key, f"`{key}` must be a number from 0 to a million billions, not `{value}`")
         return number

@@ -72,12 +72,27 @@ def test_the_files_currency_is_every_entrys_that_names_none(tmp_path):
     [
         ("- model: a\n  ouput: 1\n", ":2: entry 1: unknown key `ouput`; did you mean `output`?"),
         ("- model: a\n  zzzzzz: 1\n", ":2: entry 1: unknown key `zzzzzz`; known: provider, model"),
-        ("- input: 1\n- input: minus\n", ":2: entry 2: `input` must be a number of 0 or more, not `minus`"),
-        ("- input: -0.5\n", ":1: entry 1: `input` must be a number of 0 or more, not `-0.5`"),
-        ("- input: true\n", ":1: entry 1: `input` must be a number of 0 or more, not `True`"),
-        ("- input: .inf\n", ":1: entry 1: `input` must be a number of 0 or more, not `inf`"),
+        (
+            "- input: 1\n- input: minus\n",
+            ":2: entry 2: `input` must be a number from 0 to a million billions, not `minus`",
+        ),
+        ("- input: -0.5\n", ":1: entry 1: `input` must be a number from 0 to a million billions, not `-0.5`"),
+        ("- input: true\n", ":1: entry 1: `input` must be a number from 0 to a million billions, not `True`"),
+        ("- input: .inf\n", ":1: entry 1: `input` must be a number from 0 to a million billions, not `.inf`"),
         ("- per: kilo\n  input: 1\n", ":1: entry 1: `per` is `million` or `token`, not `kilo`"),
         ("- valid_from: soon\n  input: 1\n", ":1: entry 1: `valid_from` is not a date: `soon`; write 2026-01-31"),
+        (
+            "- input: 1\n  valid_from: 2026-13-01\n",
+            ":2: entry 1: `valid_from` is not a date: `2026-13-01`; write 2026-",
+        ),
+        ("- input: 1\n  valid_until: [1]\n", ":2: entry 1: `valid_until` is not a date: `[1]`; write 2026-01-31"),
+        (
+            "- valid_from: 2026-07-01\n  valid_until: 2026-07-01\n  input: 1\n",
+            ":2: entry 1: `valid_until` is not after `valid_from`",
+        ),
+        ("- input: 1e16\n", ":1: entry 1: `input` must be a number from 0 to a million billions, not `1e16`"),
+        ("- currency: 5\n  input: 1\n", ":1: entry 1: `currency` must be a name such as USD or sats, not `5`"),
+        ("currency: [USD]\nprices: []\n", ":1: `currency` must be a name such as USD or sats, not `['USD']`"),
         ("- model: a\n", ":1: entry 1: give rates (`input: …`, `output: …`) or `like: PROVIDER`, one of the two"),
         ("- like: openai\n  input: 1\n", "or `like: PROVIDER`, one of the two"),
         ("- model: a\n  lke: openai\n", ":2: entry 1: unknown key `lke`; did you mean `like`?"),
@@ -115,7 +130,9 @@ def test_without_the_table_like_cannot_be_checked_and_is_taken(tmp_path, monkeyp
     assert read(tmp_path, "- like: anybody\n").entries[0].like == "anybody"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"- model: \x07\n", b"!!python/object:os.system x\n"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"- model: \x07\n", b"!!python/object:os.system x\n", b"- input: !!set x\n"]
+)
 def test_bytes_that_are_no_text_get_one_line_too(tmp_path, content):
     (tmp_path / "prices.yaml").write_bytes(content)
     with pytest.raises(PriceFileError) as caught:
