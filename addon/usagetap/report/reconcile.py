@@ -31,7 +31,9 @@ class Pair:
 
     @property
     def same(self) -> bool:
-        """Whether everything that both say agrees (money to a thousandth of a cent)."""
+        """Whether everything that both say agrees (money to a thousandth of a cent), and neither knows the other's not."""
+        if self.theirs == Sums():
+            return not any(getattr(self.ours, name) for name in _MEASURES)
         for name in _MEASURES:
             left, right = getattr(self.theirs, name), getattr(self.ours, name)
             if left is not None and abs(left - (right or 0)) > (Decimal("0.00001") if name == "cost" else 0):
@@ -131,7 +133,7 @@ def _difference(theirs: Any, ours: Any, show: Callable[[Any], str]) -> str:
     if ours is None:
         return "none" if theirs else "="
     if theirs is None:
-        return f"+{show(ours)}"
+        return f"+{show(ours)}" if ours else "="
     gap = ours - theirs
     if not gap or (isinstance(gap, Decimal) and abs(gap) < Decimal("0.00005")):
         return "="

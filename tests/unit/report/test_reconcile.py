@@ -39,6 +39,14 @@ def test_a_bill_that_agrees_says_so(run, tmp_path):
     assert "We saw 100.0% of the $0.6312 that was billed." in shown
 
 
+def test_what_was_not_billed_is_a_difference_too(run, tmp_path):
+    path = tmp_path / "usage.csv"
+    path.write_text(HEAD + "2026-11-18T00:00:00+00:00,0,gpt-4o,0,0,0\n")
+    shown = run("reconcile", str(path), width=110)
+    assert "2026-11-18  gpt-5-mini         –    +2      –  +2,001,234       –  +65,056        –  +$0.6312" in shown
+    assert "1 of 2 lines differ" in shown
+
+
 def test_a_bill_without_models_is_compared_by_day(run, tmp_path):
     path = tmp_path / "costs.json"
     results = [{"amount": {"value": 0.7, "currency": "usd"}, "line_item": None}]
