@@ -31,7 +31,7 @@ class Pair:
 
     @property
     def same(self) -> bool:
-        """Whether everything that both say agrees (money to a thousandth of a cent), and neither knows the other's not."""
+        """Whether what both say agrees (money to a thousandth of a cent), and nothing passed that was not billed."""
         if self.theirs == Sums():
             return not any(getattr(self.ours, name) for name in _MEASURES)
         for name in _MEASURES:
