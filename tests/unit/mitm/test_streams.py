@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mitmproxy import ctx
+from mitmproxy.addons.save import Save
+from mitmproxy.addons.view import View
 from mitmproxy.http import Headers, HTTPFlow
-from mitmproxy.test import tflow
+from mitmproxy.test import taddons, tflow
 
 from usagetap.dialects.openai_chat import OpenAIChat
+from usagetap.mitm import exchange, streams
+from usagetap.mitm.comments import write
 from usagetap.mitm.exchange import Exchange
-from usagetap.mitm.streams import keep_whole, tap_response
+from usagetap.mitm.streams import keep_whole, keep_whole_once_shown, tap_response
 from usagetap.model import Record, Request
 from usagetap.reader import Reader
 
@@ -123,10 +131,88 @@ def test_what_was_kept_is_shown_and_then_let_go() -> None:
     feed(flow, FRAMES)
     assert known.reader is not None
     known.reader.finish(complete=True)
-    keep_whole(flow, known)
+    assert keep_whole(flow, known)
     assert flow.response is not None
     assert flow.response.raw_content == b"".join(FRAMES)
     assert known.kept == []
+    assert not keep_whole(flow, known)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterable[list[bytes | None]]:
+    """The body at each update of a flow, where there is a UI to show it."""
+    monkeypatch.setattr(streams, "SHOWN_WITHIN", 0.0)
+    bodies: list[bytes | None] = []
+
+    def update(flow: HTTPFlow) -> None:  # mitmproxy's signals hold on to nobody: a lambda would be gone
+        assert flow.response is not None
+        bodies.append(flow.response.raw_content)
+
+    with taddons.context(Save()) as context:
+        master: Any = context.master
+        master.view = View()
+        master.addons.add(master.view)
+        master.view.sig_view_update.connect(update)
+        yield bodies
+
+
+def ended() -> tuple[HTTPFlow, Exchange]:
+    """A flow in the UI, whose stream has ended."""
+    flow, known = tapped(keep=1 << 20)
+    feed(flow, FRAMES)
+    assert known.reader is not None
+    known.reader.finish(complete=True)
+    exchange.begin(flow, known)
+    known.ended = True
+    master: Any = ctx.master
+    master.view.add([flow])
+    return flow, known
+
+
+def test_the_ui_hears_of_a_body_once_with_its_comment(seen: list[bytes | None]) -> None:
+    async def play() -> None:
+        flow, known = ended()
+        keep_whole_once_shown(flow, known)
+        write(flow, "1→2", "", also=keep_whole(flow, known))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    assert seen == [b"".join(FRAMES)]
+
+
+def test_a_body_without_a_comment_is_shown_a_moment_later(seen: list[bytes | None]) -> None:
+    async def play() -> None:
+        flow, known = ended()
+        keep_whole_once_shown(flow, known)
+        assert flow.response is not None
+        assert flow.response.raw_content is None
+        await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    assert seen == [b"".join(FRAMES)]
+
+
+def test_a_replayed_flow_does_not_get_the_former_body(seen: list[bytes | None]) -> None:
+    flow, known = ended()
+
+    async def play() -> None:
+        keep_whole_once_shown(flow, known)
+        exchange.begin(flow, replace(known))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    assert seen == []
+    assert flow.response is not None
+    assert flow.response.raw_content is None
+
+
+def test_a_flow_that_is_saved_when_it_ends_has_its_body_then(seen: list[bytes | None], tmp_path: Path) -> None:
+    flow, known = ended()
+    ctx.options.save_stream_file = str(tmp_path / "flows")
+    keep_whole_once_shown(flow, known)
+    ctx.options.save_stream_file = None
+    assert flow.response is not None
+    assert flow.response.raw_content == b"".join(FRAMES)
 
 
 def test_a_broken_stripper_gives_back_what_it_held(monkeypatch: pytest.MonkeyPatch) -> None:
