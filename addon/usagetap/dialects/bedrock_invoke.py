@@ -32,6 +32,11 @@ _HEADER_NAMES = {
 _DULL = re.compile(
     rb'^\{"type":"(?:content_block|ping)|^\{"contentBlock|"is_finished":false|"stop_reason":null|"finish_reason":null'
 )
+# what such a frame may tell besides: a vendor's `stop_reason` may be null where its `finish_reason` is not (vLLM)
+_TELLS = re.compile(
+    rb'"(?:amazon-bedrock-|message_(?:start|delta|stop)"|usage"\s*:\s*\{|prompt_token_count"\s*:\s*\d|error"\s*:\s*(?!null)\S'
+    rb'|(?:finish|stop)_reason"\s*:\s*")'
+)
 _ANTHROPIC_TYPES = frozenset({"message", "message_start", "message_delta", "message_stop", "completion"})
 _anthropic, _openai = Anthropic(), OpenAIChat()
 
@@ -55,9 +60,7 @@ class BedrockInvoke(BedrockConverse):
         return "text_completion"
 
     def weigh(self, frame: bytes) -> Weight:
-        told = b'"prompt_token_count":' in frame and b'"prompt_token_count":null' not in frame
-        dull = not told and b'"amazon-bedrock-' not in frame and _DULL.search(frame)
-        return Weight.NOTHING if dull else Weight.PARSE
+        return Weight.NOTHING if _DULL.search(frame) and not _TELLS.search(frame) else Weight.PARSE
 
     def observe_headers(self, seen: Observation, headers: Mapping[str, str]) -> None:
         told = {name: int(headers[name]) for name in _HEADER_NAMES if headers.get(name, "").isdecimal()}

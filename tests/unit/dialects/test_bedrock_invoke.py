@@ -116,6 +116,11 @@ def test_llama_keeps_the_input_of_its_first_event() -> None:
         (b'{"generation":"a","prompt_token_count":9,"generation_token_count":1,"stop_reason":null}', Weight.PARSE),
         (b'{"type":"message_stop","amazon-bedrock-invocationMetrics":{}}', Weight.PARSE),
         (b'{"outputText":"a","index":0}', Weight.PARSE),
+        (b'{"choices":[{"delta":{"content":"a"},"finish_reason":null,"stop_reason":null}]}', Weight.NOTHING),
+        (b'{"choices":[{"delta":{},"finish_reason":"stop","stop_reason":null}]}', Weight.PARSE),
+        (b'{"choices":[{"delta":{},"finish_reason":null}],"usage":{"prompt_tokens":3}}', Weight.PARSE),
+        (b'{"type":"message_start","message":{"stop_reason":null,"usage":{}}}', Weight.PARSE),
+        (b'{"text":"","is_finished":false,"error":"overloaded"}', Weight.PARSE),
     ],
 )
 def test_only_text_weighs_nothing(frame: bytes, weight: Weight) -> None:
