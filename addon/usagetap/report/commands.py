@@ -250,6 +250,7 @@ def reprice(
                 since=span.since,
                 until=span.until,
                 unpriced_only=unpriced,
+                keep_own=overrides is None,
                 dry_run=dry_run,
                 advance=advance,
             )

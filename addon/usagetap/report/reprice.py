@@ -38,6 +38,8 @@ class Repriced:
 
     seen: int = 0
     changed: int = 0
+    own: int = 0
+    """Rows that the user's price file priced, left alone as none was given."""
     unpriced: Counter[str] = field(default_factory=Counter)
     """Rows that have usage and still no price, by model."""
     before: Costs = field(default_factory=dict)
@@ -52,19 +54,22 @@ def reprice(
     since: datetime | None = None,
     until: datetime | None = None,
     unpriced_only: bool = False,
+    keep_own: bool = False,
     dry_run: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Repriced:
     """Price every finished row in the range again with `price`; write what differs and keep what stood there before.
 
     A row whose cost the provider told is left alone, and so is one whose model the tables no longer know: a price that
-    was once right stays.
+    was once right stays. With `keep_own` (for who gives no price file) so is one that the user's own file priced.
     """
     result = Repriced()
     batch: list[tuple[StoredRow, Price]] = []
     for row in each_row(db, since=since, until=until):
         result.seen += 1
-        if new := _reprice_row(row, price, unpriced_only, result):
+        if keep_own and _is_own(row):
+            result.own += 1
+        elif new := _reprice_row(row, price, unpriced_only, result):
             batch.append((row, new))
         if len(batch) >= _BATCH:
             _write(db, batch, dry_run)
@@ -72,6 +77,12 @@ def reprice(
         advance(1)
     _write(db, batch, dry_run)
     return result
+
+
+def _is_own(row: StoredRow) -> bool:
+    """Whether the user's own file priced it, as such or an estimate."""
+    from_table = (row["price_version"] or "").startswith("genai-prices")
+    return row["cost_source"] == "override" or (row["cost_source"] == "estimated" and not from_table)
 
 
 def _reprice_row(
@@ -124,6 +135,8 @@ def sentences(result: Repriced, *, dry_run: bool) -> list[str]:
     lines = [f"{result.seen:,} rows looked at, {result.changed:,} {done}."]
     if result.changed:
         lines.append(f"Their cost: {_amounts(result.before)} before, {_amounts(result.after)} now.")
+    if result.own:
+        lines.append(f"{result.own:,} stay as your own price file priced them: name it with --prices.")
     if result.unpriced:
         named = ", ".join(f"{model} ({count:,})" for model, count in result.unpriced.most_common(5))
         rest = len(result.unpriced) - 5
@@ -140,6 +153,7 @@ def as_json(result: Repriced) -> dict[str, Any]:
     return {
         "seen": result.seen,
         "changed": result.changed,
+        "priced_by_own_file": result.own,
         "unpriced": dict(result.unpriced),
         "before": {currency: f"{amount:f}" for currency, amount in result.before.items()},
         "after": {currency: f"{amount:f}" for currency, amount in result.after.items()},

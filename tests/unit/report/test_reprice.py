@@ -44,6 +44,18 @@ def test_own_prices_price_what_nobody_else_does(run, sql, tmp_path):
     assert sql("SELECT cost, price_note FROM price_history") == [(None, "no price for qwen3:14b at localhost")]
 
 
+def test_own_prices_stay_where_their_file_is_not_given(run, sql, tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("- {input: 1, output: 2}")
+    run("reprice", "--prices", str(prices))
+    before = sql("SELECT cost, cost_source, price_version FROM usage ORDER BY id")
+    (own,) = sql("SELECT COUNT(*) FROM usage WHERE price_version LIKE 'prices.yaml%'")[0]
+    assert f"{own} stay as your own price file priced them: name it with --prices." in run("reprice")
+    assert sql("SELECT cost, cost_source, price_version FROM usage ORDER BY id") == before
+    prices.write_text("- {input: 3, output: 2}")
+    assert f"{own} changed" in run("reprice", "--prices", str(prices))
+
+
 def test_only_the_range_that_was_asked_for(run, sql):
     run("reprice", "--since", "2026-11-19", "--timezone", "UTC")
     assert sql("SELECT cost FROM usage WHERE id = 1") == [("0.0012",)]
