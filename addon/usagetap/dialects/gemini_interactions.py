@@ -2,8 +2,9 @@
 
 https://ai.google.dev/api/interactions-api. Usage stands in the interaction itself, with names of its own; thinking
 and the prompts of server-side tools are beside input and output, as in `generateContent`. A stream ends with `event:
-done`, `data: [DONE]`. With `background: true` the first answer says `in_progress` and `GET /interactions/{id}` tells
-the rest.
+done`, `data: [DONE]`; the end of a step may tell the usage so far in its `metadata`
+(https://googleapis.github.io/js-genai/release_docs/, `Interactions.StepStop.Metadata`). With `background: true` the
+first answer says `in_progress` and `GET /interactions/{id}` tells the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from usagetap.dialects.cost import observe_cost
 from usagetap.model import Observation, Request, Usage
 
 _PATH = re.compile(r"/v1(?:alpha|beta)?\d*/(?:projects/.+/)?interactions(/[^/]+)?$")
-_TELLS = re.compile(rb'"interaction"\s*:\s*\{|"error"\s*:\s*(?!null)\S')
+_TELLS = re.compile(rb'"(?:interaction|usage|total_usage)"\s*:\s*\{|"error"\s*:\s*(?!null)\S')
 _UNFINISHED = frozenset({"in_progress", "queued"})
 
 
@@ -24,7 +25,7 @@ class GeminiInteractions(Dialect):
     """`POST …/interactions`, `GET …/interactions/{id}`."""
 
     name = "gemini_interactions"
-    dull_event = re.compile(rb"(?:step|content)\.(?:start|delta|stop)|interaction\.status_update")
+    dull_event = re.compile(rb"(?:step|content)\.(?:start|delta)|content\.stop|interaction\.status_update")
 
     def matches(self, request: Request) -> bool:
         found = _PATH.search(request.path.rstrip("/"))
@@ -54,6 +55,9 @@ class GeminiInteractions(Dialect):
         if isinstance(inner, dict):
             _observe_interaction(seen, inner)
             seen.terminal = seen.terminal or payload.get("event_type") == "interaction.completed"
+        elif payload.get("event_type") == "step.stop":
+            metadata = mapping(payload.get("metadata"))
+            _observe_usage(seen, mapping(metadata.get("usage")) or mapping(metadata.get("total_usage")))
         elif "status" in payload and "event_type" not in payload:
             _observe_interaction(seen, payload)
             seen.background = text(payload["status"]) in _UNFINISHED
@@ -68,10 +72,15 @@ def _observe_interaction(seen: Observation, interaction: Json) -> None:
     if status == "failed":
         seen.fail("failed", None)
     usage = mapping(interaction.get("usage"))
+    _observe_usage(seen, usage)
+    seen.usage_final = seen.usage_final or bool(usage)
+
+
+def _observe_usage(seen: Observation, usage: Json) -> None:
+    """The later object replaces the earlier one."""
     if usage:
         seen.usage = interactions_usage(usage)
         seen.usage_raw = usage
-        seen.usage_final = True
         observe_cost(seen, usage)
 
 

@@ -70,3 +70,13 @@ def test_thoughts_and_tools_are_counted_apart() -> None:
     )
     assert (told.input_tokens, told.output_tokens, told.reasoning_output_tokens) == (9, 220, 207)
     assert told.tool_use_input_tokens == 4
+
+
+def test_a_step_s_end_tells_the_usage_so_far() -> None:
+    seen = Observation()
+    told = {"total_input_tokens": 9, "total_output_tokens": 3}
+    GeminiInteractions().observe(seen, {"event_type": "step.stop", "index": 0, "metadata": {"usage": told}})
+    assert (seen.usage.input_tokens, seen.usage.output_tokens, seen.usage_final) == (9, 3, False)
+    whole = {"id": "v1_abc", "status": "completed", "usage": told | {"total_output_tokens": 8}}
+    GeminiInteractions().observe(seen, {"event_type": "interaction.completed", "interaction": whole})
+    assert (seen.usage.output_tokens, seen.usage_final, seen.terminal) == (8, True, True)
