@@ -54,6 +54,8 @@ def _sum_of_text(text: str | None) -> str | None:
     """The sum of amounts with blanks between them. What is no amount (another program's) counts for nothing."""
     if text is None:
         return None
+    if " " not in text:  # as most groups of an hour are
+        return format(_amount(text) or _NOTHING, "f")
     with localcontext(_EXACT):
         return format(sum(map(_sum_of, _slices(text)), _NOTHING), "f")
 
