@@ -74,6 +74,7 @@ SUFFIXES: tuple[tuple[str, str], ...] = (
     # regions, resources, workspaces: a name of the user's own stands in front
     (".api.openai.com", "openai"),
     (".openai.azure.com", "azure.ai.openai"),
+    (".openai.azure.us", "azure.ai.openai"),  # Azure Government
     (".cognitiveservices.azure.com", "azure.ai.openai"),
     (".services.ai.azure.com", "azure.ai.inference"),
     (".inference.ai.azure.com", "azure.ai.inference"),
@@ -135,5 +136,5 @@ def serves_models(request: Request) -> bool:
 
 @lru_cache(maxsize=1024)
 def _of_host(host: str) -> str | None:
-    known = HOSTS.get(host)
+    known = "aws.sagemaker" if host.startswith("runtime.sagemaker.") else HOSTS.get(host)
     return known or next((name for suffix, name in SUFFIXES if host.endswith(suffix)), None)
