@@ -150,7 +150,6 @@ CASES = {
     "monthly by tag": "q.aggregate(db, by=('tag',), period='month', timezone=zone)",
     "total by key, client, status": "q.aggregate(db, by=('key', 'client', 'status'))",
     "recent 50": "q.recent(db)",
-    "percentiles, last 7 days": "q.percentiles(db, since=since)",
     "waste, last 7 days": "q.waste(db, since=since)",
     "waste, the whole year": "q.waste(db)",
     "each row (export)": "sum(1 for _ in q.each_row(db))",

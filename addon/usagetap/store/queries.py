@@ -16,14 +16,13 @@ from .migrations import READABLE_VERSION, check, version_of
 from .money import Costs, add_costs
 from .periods import utc_text
 from .repeats import repeats
-from .schema import COLUMNS, MODEL
+from .schema import COLUMNS
 
 __all__ = [
     "COUNTS",
     "DIMENSIONS",
     "TOKENS",
     "Filters",
-    "Percentiles",
     "StoredRow",
     "Totals",
     "Waste",
@@ -32,7 +31,6 @@ __all__ = [
     "by_id",
     "each_row",
     "open_reader",
-    "percentiles",
     "recent",
     "refusals",
     "waste",
@@ -99,45 +97,6 @@ def refusals(db: Database) -> list[StoredRow]:
     columns = ("host", "scope", "refused_at", "expires_at", "reason")
     cursor = db.execute_sql(f"SELECT {', '.join(columns)} FROM refusals ORDER BY refused_at DESC, host, scope")
     return [dict(zip(columns, row, strict=True)) for row in cursor]
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Of one model and one measure: the values that 50, 90 and 99 in a hundred responses stay under or at."""
-
-    model: str | None
-    measure: str
-    count: int
-    p50: float
-    p90: float
-    p99: float
-
-
-_MEASURES = {
-    "time_to_first_chunk": ("time_to_first_chunk", "time_to_first_chunk IS NOT NULL"),
-    "tokens_per_second": (
-        "output_tokens / (duration - time_to_first_chunk)",
-        "stream = 1 AND output_tokens > 0 AND duration > time_to_first_chunk",
-    ),
-}
-
-
-def percentiles(db: Database, *, since: datetime | None = None, until: datetime | None = None) -> list[Percentiles]:
-    """Seconds to the first chunk, and output tokens per second from then on, by model (nearest rank, finished rows)."""
-    found = []
-    terms, values = _range(since, until)
-    for measure, (expression, known) in _MEASURES.items():
-        clause = " AND ".join([*terms, "status = 'ok'", known])
-        ranks = ", ".join(f"MAX(CASE WHEN place = (total * {p} + 99) / 100 THEN value END)" for p in (50, 90, 99))
-        sql = (
-            f"SELECT model, MAX(total), {ranks} FROM (SELECT {MODEL} AS model, {expression} AS value,"
-            f" ROW_NUMBER() OVER (PARTITION BY {MODEL} ORDER BY {expression}) AS place,"
-            f" COUNT(*) OVER (PARTITION BY {MODEL}) AS total FROM usage WHERE {clause}) AS ranked"
-            " GROUP BY model ORDER BY model"
-        )
-        cursor = db.execute_sql(sql.replace("?", db.param), values)
-        found += [Percentiles(model, measure, count, *ranked) for model, count, *ranked in cursor]
-    return found
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ from usagetap.store.queries import (
     by_id,
     each_row,
     open_reader,
-    percentiles,
     recent,
     refusals,
     waste,
@@ -94,22 +93,6 @@ def test_refusals_are_listed_the_latest_first(db: Database) -> None:
     write(db, [], [{"host": host, "scope": "", "refused_at": f"2025-01-0{n}"} for n, host in enumerate("abc", 1)])
     assert [row["host"] for row in refusals(db)] == ["c", "b", "a"]
     assert set(refusals(db)[0]) == {"host", "scope", "refused_at", "expires_at", "reason"}
-
-
-def test_percentiles_are_values_that_were_there(db: Database, record: Any) -> None:
-    rows = []
-    for n in range(1, 101):
-        row = record(n, "complete", request_model="m", stream=True, time_to_first_chunk=n / 100, duration=n / 100 + 0.5)
-        rows.append(to_row(row))
-    rows.append(to_row(record(200, "client_disconnected", request_model="m", time_to_first_chunk=99.0)))
-    rows.append(to_row(record(201, "complete", request_model="n", time_to_first_chunk=3.0)))
-    write(db, rows)
-    found = {(line.measure, line.model): line for line in percentiles(db)}
-    first = found["time_to_first_chunk", "m"]
-    assert (first.count, first.p50, first.p90, first.p99) == (100, 0.5, 0.9, 0.99)
-    assert found["tokens_per_second", "m"].p99 == pytest.approx(10)
-    assert found["time_to_first_chunk", "n"].p50 == found["time_to_first_chunk", "n"].p99 == 3.0
-    assert ("tokens_per_second", "n") not in found
 
 
 def test_waste_is_what_was_aborted_failed_or_had_before(db: Database, record: Any) -> None:
