@@ -15,6 +15,7 @@ from usagetap.dialects.ollama import Ollama
 from usagetap.dialects.openai_assistants import OpenAIAssistants
 from usagetap.dialects.openai_audio import OpenAIAudio
 from usagetap.dialects.openai_chat import OpenAIChat, OpenAICompletions, StrictChat
+from usagetap.dialects.openai_decisions import OpenAIDecisions
 from usagetap.dialects.openai_embeddings import OpenAIEmbeddings
 from usagetap.dialects.openai_images import OpenAIImages
 from usagetap.dialects.openai_responses import OpenAIResponses
@@ -46,6 +47,7 @@ DIALECTS: tuple[Dialect, ...] = (
     OpenAIEmbeddings(),
     OpenAIAudio(),
     OpenAIImages(),
+    OpenAIDecisions(),
     Rerank(),
     Replicate(),
     TextGeneration(),

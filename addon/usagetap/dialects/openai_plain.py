@@ -15,7 +15,7 @@ from usagetap.dialects.base import (
     text,
 )
 from usagetap.dialects.cost import observe_cost, observe_header
-from usagetap.dialects.openai_usage import openai_usage
+from usagetap.dialects.openai_usage import openai_usage, with_siblings
 from usagetap.model import Observation, Request
 
 
@@ -43,6 +43,7 @@ class OpenAIPlain(Dialect):
         usage = mapping(payload.get("usage"))
         if usage:
             observe_plain_usage(seen, usage)
+            seen.usage_raw = with_siblings(usage, payload, "svg_usage")
             seen.usage_final = kind is None or seen.terminal
 
     def observe_headers(self, seen: Observation, headers: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ from usagetap.dialects.base import (
     told_by_path,
 )
 from usagetap.dialects.cost import observe_copilot, observe_cost, observe_header
-from usagetap.dialects.openai_usage import openai_usage
+from usagetap.dialects.openai_usage import openai_usage, with_siblings
 from usagetap.model import Observation, Request
 
 PENDING = frozenset({"queued", "in_progress"})
@@ -102,7 +102,7 @@ def observe_response(seen: Observation, response: Json, event_status: str | None
     usage = mapping(response.get("usage"))
     if usage:
         seen.usage.merge(openai_usage(usage))
-        seen.usage_raw = usage
+        seen.usage_raw = with_siblings(usage, response, "tool_usage")
         seen.usage_final = status not in PENDING
         observe_cost(seen, usage)
 

@@ -27,6 +27,21 @@ def openai_usage(usage: Json) -> Usage:
     return told
 
 
+def with_siblings(usage: Json, holder: Json, *names: str) -> Json:
+    """`usage` and the objects beside it that count what it leaves out, where they count anything.
+
+    What hosted tools used of other models (`tool_usage`), who drew an SVG (`svg_usage`): openai-python 3.52,
+    `types/responses/response.py` and `types/images_response.py`.
+    """
+    return usage | {name: holder[name] for name in names if _counts(holder.get(name))}
+
+
+def _counts(value: object, depth: int = 3) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and any(_counts(inner, depth - 1) for inner in value.values())
+    return bool(integer(value))
+
+
 def _take_in(told: Usage, *, bare: bool) -> None:
     """Add what stands outside the sums to what it is part of: recognised by arithmetic, not by host.
 
