@@ -13,9 +13,13 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from mitmproxy import ctx
+
+#: seconds that clients may take to leave after the starter
+FAREWELL = 1.0
 
 
 class Announce:
@@ -32,9 +36,16 @@ class Announce:
         threading.Thread(target=self.hold_leash, name="usagetap-leash", daemon=True).start()
 
     def hold_leash(self) -> None:
-        """Read standard input until it ends, then shut the proxy down."""
+        """Read standard input until it ends, then shut the proxy down.
+
+        What a command has started may end a little later than the command: its streams were then left by their client,
+        not stopped by us.
+        """
         while os.read(sys.stdin.fileno(), 4096):
             pass
+        until = time.monotonic() + FAREWELL
+        while ctx.master.addons.get("proxyserver").connections and time.monotonic() < until:
+            time.sleep(0.01)
         ctx.master.shutdown()
 
 

@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,14 +16,10 @@ from usagetap.launch.bundle import make_ca, write_bundle
 from usagetap.launch.environment import variables
 from usagetap.launch.proxy import PrivateProxy, ProxyFailed, upstream_of
 from usagetap.launch.settings import check_options, confdir_of, database
-from usagetap.launch.summary import records_of, summary
-from usagetap.store.database import StoreError
+from usagetap.launch.summary import summary
 
 #: signals that somebody may send to us and means for the command
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-
-#: seconds that streams under way may take to end after the command
-FAREWELL = 1.0
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
@@ -77,22 +71,11 @@ def run_through_proxy(
         # behind another proxy, loopback cannot be reached through ours, which passes everything on
         extra = variables(proxy.url, bundle, os.environ, loopback_direct=upstream is not None)
         code = run_command(command, {**os.environ, **extra})
-        let_streams_end(database(proxy.arguments, os.environ), proxy.pid)
         if proxy.process.poll() is not None:
             click.echo(f"usagetap: the proxy ended before the command did:\n{proxy.log()}", err=True)
     if not quiet:
         click.echo(summary(database(proxy.arguments, os.environ), proxy.pid), err=True)
     return code
-
-
-def let_streams_end(where: str, pid: int) -> None:
-    """Wait a moment while this proxy has streams under way: what the command started may end a little later than the
-    command, and its streams were then left by their client, not stopped by us.
-    """
-    until = time.monotonic() + FAREWELL
-    with suppress(StoreError):
-        while any(each.status == "open" for each in records_of(where, pid)) and time.monotonic() < until:
-            time.sleep(0.05)
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:

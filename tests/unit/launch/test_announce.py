@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mitmproxy import ctx
 
+from usagetap.launch import announce
 from usagetap.launch.announce import Announce
 
 
@@ -14,15 +15,18 @@ def proxy(monkeypatch, tmp_path):
     """A stand-in for mitmproxy, and the pipe that is its standard input."""
     stopped = threading.Event()
     updates = {}
-    server = SimpleNamespace(listen_addrs=lambda: [("127.0.0.1", 4711)])
+    server = SimpleNamespace(listen_addrs=lambda: [("127.0.0.1", 4711)], connections={})
     master = SimpleNamespace(addons={"proxyserver": server}, shutdown=stopped.set)
     monkeypatch.setattr(ctx, "master", master, raising=False)
     monkeypatch.setattr(ctx, "options", SimpleNamespace(update=lambda **named: updates.update(named)), raising=False)
     monkeypatch.setenv("USAGETAP_READY", str(tmp_path / "ready.json"))
+    monkeypatch.setattr(announce, "FAREWELL", 60.0)
     end, leash = os.pipe()
     with os.fdopen(end) as stdin, os.fdopen(leash, "wb") as held:
         monkeypatch.setattr("sys.stdin", stdin)
-        yield SimpleNamespace(stopped=stopped, updates=updates, leash=held, ready=tmp_path / "ready.json")
+        yield SimpleNamespace(
+            stopped=stopped, updates=updates, clients=server.connections, leash=held, ready=tmp_path / "ready.json"
+        )
         held.close()
         assert stopped.wait(10)
 
@@ -38,6 +42,23 @@ def test_the_end_of_the_leash_stops_the_proxy_and_nothing_else_does(proxy):
     proxy.leash.write(b"not an end")
     proxy.leash.flush()
     assert not proxy.stopped.is_set()
+    proxy.leash.close()
+    assert proxy.stopped.wait(10)
+
+
+def test_clients_may_leave_before_the_proxy_stops(proxy):
+    proxy.clients["one"] = object()
+    Announce().running()
+    proxy.leash.close()
+    assert not proxy.stopped.wait(0.1)
+    proxy.clients.clear()
+    assert proxy.stopped.wait(10)
+
+
+def test_a_client_that_stays_does_not_keep_it(proxy, monkeypatch):
+    monkeypatch.setattr(announce, "FAREWELL", 0.01)
+    proxy.clients["one"] = object()
+    Announce().running()
     proxy.leash.close()
     assert proxy.stopped.wait(10)
 
