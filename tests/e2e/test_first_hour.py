@@ -22,7 +22,7 @@ def first_day(monkeypatch, tmp_path):
     """Nobody's settings."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("USAGETAP_DB", raising=False)
-    monkeypatch.setattr(launch_run, "start", lambda command: pytest.fail(f"started: {command}"))
+    monkeypatch.setattr(launch_run, "start", lambda *told: pytest.fail(f"started: {told}"))
 
 
 def said(*words, code):
