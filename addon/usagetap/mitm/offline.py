@@ -104,7 +104,8 @@ def _sentence(outcome: Outcome) -> str:
         f"{outcome.without_body:,} without a body in the file (left out)" if outcome.without_body else "",
         f"{outcome.other:,} not to a model" if outcome.other else "",
     ]
-    return ", ".join(part for part in parts if part) + "."
+    hint = "\nmitmproxy keeps the bodies of streams in a file where it records with --set store_streamed_bodies=true."
+    return ", ".join(part for part in parts if part) + "." + (hint if outcome.without_body else "")
 
 
 def _count(count: int, what: str) -> str:
