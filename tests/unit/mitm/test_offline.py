@@ -29,7 +29,9 @@ def test_replay_says_what_it_did(tmp_path: Path, flows: Path) -> None:
     found = run(replay, flows, "--db", db)
     assert found.exit_code == 0
     wanted = "3 flows read, 1 response added, 1 without a body in the file (left out), 1 not to a model.\n"
-    wanted += "mitmproxy keeps the bodies of streams in a file where it records with --set store_streamed_bodies=true.\n"
+    wanted += (
+        "mitmproxy keeps the bodies of streams in a file where it records with --set store_streamed_bodies=true.\n"
+    )
     assert found.stdout == wanted
     found = run(replay, flows, flows, "--db", db, "--json")
     assert json.loads(found.stdout) == {
