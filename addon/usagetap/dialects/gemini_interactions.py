@@ -2,9 +2,10 @@
 
 https://ai.google.dev/api/interactions-api. Usage stands in the interaction itself, with names of its own; thinking
 and the prompts of server-side tools are beside input and output, as in `generateContent`. A stream ends with `event:
-done`, `data: [DONE]`; the end of a step may tell the usage so far in its `metadata`
-(https://googleapis.github.io/js-genai/release_docs/, `Interactions.StepStop.Metadata`). With `background: true` the
-first answer says `in_progress` and `GET /interactions/{id}` tells the rest.
+done`, `data: [DONE]`; the end of a step and a change of status may tell the usage so far, and the events of an
+interaction leave out what they please (google-genai 3.4, `types/interactions/stepstop.py` and
+`interactionstatusupdate.py`; the JavaScript client has it in `metadata`). With `background: true` the first answer says `in_progress` and
+`GET /interactions/{id}` tells the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from usagetap.dialects.cost import observe_cost
 from usagetap.model import Observation, Request, Usage
 
 _PATH = re.compile(r"/v1(?:alpha|beta)?\d*/(?:projects/.+/)?interactions(/[^/]+)?$")
-_TELLS = re.compile(rb'"(?:interaction|usage|total_usage)"\s*:\s*\{|"error"\s*:\s*(?!null)\S')
+_TELLS = re.compile(rb'"(?:interaction|usage)"\s*:\s*\{|"error"\s*:\s*(?!null)\S')
 _UNFINISHED = frozenset({"in_progress", "queued"})
 
 
@@ -25,7 +26,7 @@ class GeminiInteractions(Dialect):
     """`POST …/interactions`, `GET …/interactions/{id}`."""
 
     name = "gemini_interactions"
-    dull_event = re.compile(rb"(?:step|content)\.(?:start|delta)|content\.stop|interaction\.status_update")
+    dull_event = re.compile(rb"(?:step|content)\.(?:start|delta)|content\.stop")
 
     def matches(self, request: Request) -> bool:
         found = _PATH.search(request.path.rstrip("/"))
@@ -55,9 +56,10 @@ class GeminiInteractions(Dialect):
         if isinstance(inner, dict):
             _observe_interaction(seen, inner)
             seen.terminal = seen.terminal or payload.get("event_type") == "interaction.completed"
-        elif payload.get("event_type") == "step.stop":
-            metadata = mapping(payload.get("metadata"))
-            _observe_usage(seen, mapping(metadata.get("usage")) or mapping(metadata.get("total_usage")))
+        elif payload.get("event_type") in ("step.stop", "interaction.status_update"):
+            _observe_usage(
+                seen, mapping(payload.get("usage")) or mapping(mapping(payload.get("metadata")).get("usage"))
+            )
         elif "status" in payload and "event_type" not in payload:
             _observe_interaction(seen, payload)
             seen.background = text(payload["status"]) in _UNFINISHED

@@ -72,11 +72,21 @@ def test_thoughts_and_tools_are_counted_apart() -> None:
     assert told.tool_use_input_tokens == 4
 
 
-def test_a_step_s_end_tells_the_usage_so_far() -> None:
+TOLD = {"total_input_tokens": 9, "total_output_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event_type": "step.stop", "index": 0, "usage": TOLD, "step_usage": {"total_output_tokens": 1}},
+        {"event_type": "step.stop", "index": 0, "metadata": {"usage": TOLD}},
+        {"event_type": "interaction.status_update", "status": "in_progress", "usage": TOLD},
+    ],
+)
+def test_the_usage_so_far_is_told_on_the_way(event: Any) -> None:
     seen = Observation()
-    told = {"total_input_tokens": 9, "total_output_tokens": 3}
-    GeminiInteractions().observe(seen, {"event_type": "step.stop", "index": 0, "metadata": {"usage": told}})
+    GeminiInteractions().observe(seen, event)
     assert (seen.usage.input_tokens, seen.usage.output_tokens, seen.usage_final) == (9, 3, False)
-    whole = {"id": "v1_abc", "status": "completed", "usage": told | {"total_output_tokens": 8}}
+    whole: dict[str, Any] = {"id": "v1_abc", "status": "completed", "usage": TOLD | {"total_output_tokens": 8}}
     GeminiInteractions().observe(seen, {"event_type": "interaction.completed", "interaction": whole})
     assert (seen.usage.output_tokens, seen.usage_final, seen.terminal) == (8, True, True)
