@@ -4,8 +4,8 @@ https://ai.google.dev/api/interactions-api. Usage stands in the interaction itse
 and the prompts of server-side tools are beside input and output, as in `generateContent`. A stream ends with `event:
 done`, `data: [DONE]`; the end of a step and a change of status may tell the usage so far, and the events of an
 interaction leave out what they please (google-genai 3.4, `types/interactions/stepstop.py` and
-`interactionstatusupdate.py`; the JavaScript client has it in `metadata`). With `background: true` the first answer says `in_progress` and
-`GET /interactions/{id}` tells the rest.
+`interactionstatusupdate.py`; the JavaScript client has it in `metadata`). With `background: true` the first answer says
+`in_progress` and `GET /interactions/{id}` tells the rest.
 """
 
 from __future__ import annotations
