@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import orjson
 from peewee import BigAutoField, BigIntegerField, DoubleField, Field, SmallIntegerField
 
+from usagetap.headline import clean
 from usagetap.store.queries import StoredRow
 from usagetap.store.schema import COLUMNS, UsageRow
 
@@ -24,6 +25,8 @@ _FLAGS = tuple(name for name, field in UsageRow._meta.fields.items() if isinstan
 #: what a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _GROUP = 20_000
+#: a cost in Parquet: 38 digits are what readers know, and a provider's own figure may have 17 after some zeros
+_COST, _LAST_DIGIT = Context(prec=38), Decimal("1e-24")
 
 
 class ExportError(Exception):
@@ -139,7 +142,7 @@ def write_parquet(rows: Iterable[StoredRow], out: BinaryIO) -> None:
     schema = arrow.schema([(name, _arrow_type(arrow, name)) for name in NAMES])
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         for group in _groups(rows):
-            columns = [[_arrow_value(name, row[name]) for row in group] for name in NAMES]
+            columns = [[_arrow_value(name, row) for row in group] for name in NAMES]
             writer.write_table(arrow.table(columns, schema=schema))
 
 
@@ -154,7 +157,7 @@ def _arrow_type(arrow: Any, name: str) -> Any:
     if name in ("started_at", "ended_at"):
         return arrow.timestamp("ms", tz="UTC")
     if name == "cost":
-        return arrow.decimal128(38, 18)
+        return arrow.decimal128(_COST.prec, -_LAST_DIGIT.adjusted())
     if name in _FLAGS:
         return arrow.bool_()
     if isinstance(field, BigIntegerField | BigAutoField):
@@ -162,13 +165,20 @@ def _arrow_type(arrow: Any, name: str) -> Any:
     return arrow.float64() if isinstance(field, DoubleField) else arrow.string()
 
 
-def _arrow_value(name: str, value: Any) -> Any:
-    if value is None:
-        return None
+def _arrow_value(name: str, row: StoredRow) -> Any:
+    value = row[name]
+    try:
+        return None if value is None else _typed(name, value)
+    except (ValueError, ArithmeticError) as error:
+        message = f"row {row['id']}: Parquet has no room for its {name} `{clean(value)}`: export as csv, json or ndjson"
+        raise ExportError(message) from error
+
+
+def _typed(name: str, value: Any) -> Any:
     if name in ("started_at", "ended_at"):
         from datetime import datetime
 
         return datetime.fromisoformat(value)
     if name == "cost":
-        return Decimal(value).quantize(Decimal("1e-18"))
+        return _COST.quantize(Decimal(value), _LAST_DIGIT)
     return bool(value) if name in _FLAGS else value

@@ -3,7 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
@@ -67,6 +69,29 @@ def test_a_file_is_whole_or_not_there(run, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run("export", "--output", str(broken), catch_exceptions=False)
     assert [each.name for each in tmp_path.iterdir() if "csv" in each.name] == ["out.csv"]
+
+
+def change(db, row_id, **values):
+    with closing(sqlite3.connect(db, isolation_level=None)) as raw:
+        for name, value in values.items():
+            raw.execute(f"UPDATE usage SET {name} = ? WHERE id = ?", (value, row_id))
+
+
+def test_parquet_keeps_every_digit_of_a_cost(run, db, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the `parquet` extra is not installed")
+    path, costs = tmp_path / "out.parquet", ["0.000014250000000000002", "12345678901234.5", "1E-7"]
+    for row_id, cost in enumerate(costs, 1):
+        change(db, row_id, cost=cost)
+    run("export", "--format", "parquet", "--output", str(path))
+    assert parquet.read_table(path).column("cost").to_pylist()[:3] == list(map(Decimal, costs))
+
+
+@pytest.mark.parametrize(("name", "value"), [("cost", "9" * 20), ("cost", "free"), ("ended_at", "yesterday")])
+def test_what_parquet_has_no_room_for_is_named(run, db, tmp_path, name, value):
+    pytest.importorskip("pyarrow.parquet", reason="the `parquet` extra is not installed")
+    change(db, 2, **{name: value})
+    shown = run("export", "--format", "parquet", "--output", str(tmp_path / "out.parquet"), code=1)
+    assert f"row 2: Parquet has no room for its {name} `{value}`: export as csv" in " ".join(shown.split())
 
 
 def test_parquet_has_true_types(run, tmp_path):
