@@ -10,13 +10,13 @@ from typing import Any
 
 from peewee import Database, SqliteDatabase
 
-from .database import execute_many
+from .database import StoreError, execute_many
 from .money import add_costs, exact_sum, to_decimal
 from .periods import Period, PeriodName, periods
 from .schema import COUNTS, MISSING, MODEL, PLAIN, TOKENS, UNPRICED, count_where, sum_once
 from .summary import added_up, columns_of, cover, dimension_of, levels_of, note_parts
 
-__all__ = ["COUNTS", "DIMENSIONS", "TOKENS", "Filters", "Totals", "aggregate", "sums_of_rows", "where"]
+__all__ = ["COUNTS", "DIMENSIONS", "TOKENS", "Filters", "Totals", "aggregate", "span_of_rows", "sums_of_rows", "where"]
 
 #: what reports can be grouped by and filtered on, each as an SQL expression
 DIMENSIONS: dict[str, str] = {
@@ -113,20 +113,34 @@ def aggregate(
 def _ranges(
     db: Database, unit: PeriodName | None, zone: tzinfo, since: datetime | None, until: datetime | None
 ) -> list[Period]:
-    first, last = db.execute_sql(
-        "SELECT (SELECT MIN(started_at) FROM usage), (SELECT MAX(started_at) FROM usage)"
-    ).fetchone()
-    if first is None:
+    if (span := span_of_rows(db)) is None:
         return []
     # the periods stop where the rows do: a report since 1970 needs no 20,000 empty days
-    from_row = datetime.fromisoformat(first)
-    to_row = datetime.fromisoformat(last) + timedelta(milliseconds=1)
+    from_row, to_row = span[0], span[1] + timedelta(milliseconds=1)
     if unit != "hour":  # whole days, as they are summed
         from_row = from_row.replace(hour=0, minute=0, second=0, microsecond=0)
         to_row = to_row.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     start = max(since, from_row) if since else from_row
     end = min(until, to_row) if until else to_row
     return list(periods(unit, zone, start, end)) if start < end else []
+
+
+def span_of_rows(db: Database) -> tuple[datetime, datetime] | None:
+    """When the first and the last row started; `None` without any row. Raises `StoreError` at what is no time."""
+    # each in a query of its own: SQLite looks up one extreme in an index, but scans for two
+    sql = "SELECT (SELECT MIN(started_at) FROM usage), (SELECT MAX(started_at) FROM usage)"
+    first, last = db.execute_sql(sql).fetchone()
+    return None if first is None else (_moment(first), _moment(last))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise StoreError(
+            f"a row has started_at {text!r}, which is no time: mend it (2026-01-31T18:00:00.000Z) or delete it"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def where(filters: Filters, *conditions: str, columns: Mapping[str, str] = DIMENSIONS) -> tuple[str, list[str]]:

@@ -179,11 +179,3 @@ def is_summed(db: Database, by: str, filters: Filters) -> bool:
 def last_id(db: Database) -> int:
     """The highest id, 0 without any row: about how many rows there are, for nothing."""
     return int(db.execute_sql("SELECT COALESCE(MAX(id), 0) FROM usage").fetchone()[0])
-
-
-def span(db: Database) -> tuple[datetime, datetime] | None:
-    """When the first and the last row started; `None` without any row."""
-    # each in a query of its own: SQLite looks up one extreme in an index, but scans for two
-    sql = "SELECT (SELECT MIN(started_at) FROM usage), (SELECT MAX(started_at) FROM usage)"
-    first, last = db.execute_sql(sql).fetchone()
-    return None if first is None else (datetime.fromisoformat(first), datetime.fromisoformat(last))

@@ -16,7 +16,7 @@ from peewee import Database
 
 from usagetap.store import dashboard_queries as dashboard
 from usagetap.store import queries
-from usagetap.store.aggregate import Totals, aggregate
+from usagetap.store.aggregate import Totals, aggregate, span_of_rows
 from usagetap.store.dashboard_queries import Spread
 from usagetap.store.periods import PeriodName, periods
 from usagetap.store.queries import StoredRow, Waste
@@ -117,7 +117,7 @@ class Board:
         def in_range(name: str, fetch: Callable[..., Any], *arguments: Any, slow: bool = True, **given: Any) -> Any:
             return part(name, lambda: fetch(db, *arguments, since=since, filters=wanted, **given), ask.range, slow=slow)
 
-        span = self._part("span", self._parts.get("span"), version, lambda: dashboard.span(db))
+        span = self._part("span", self._parts.get("span"), version, lambda: span_of_rows(db))
         rows = part(
             "rows",
             lambda: dashboard.newest(db, limit=PAGE + 1, before_id=ask.before, since=since, filters=wanted),

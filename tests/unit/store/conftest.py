@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peewee import Database
 from tests.postgres import Postgres, running_postgres
 
 from usagetap.model import STATUS_OF_END, Record, Usage
 from usagetap.store import writer as writing
+from usagetap.store.database import connect
 from usagetap.store.instance import new_id
+from usagetap.store.migrations import migrate
 from usagetap.store.writer import Writer
 
 START = 1_750_000_000.0
@@ -32,6 +35,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "usage.db")
     server: Postgres = request.getfixturevalue("postgres_server")
     return server.empty()
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    """That database, open, with its tables."""
+    db = connect(url)
+    migrate(db)
+    yield db
+    db.close()
 
 
 def make_record(number: int = 1, end_reason: str | None = None, **fields: Any) -> Record:

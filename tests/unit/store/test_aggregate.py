@@ -11,8 +11,8 @@ import pytest
 from peewee import Database
 
 from usagetap.model import STATUS_OF_END, Record, Usage
-from usagetap.store.aggregate import COUNTS, DIMENSIONS, TOKENS, Totals, aggregate
-from usagetap.store.database import connect
+from usagetap.store.aggregate import COUNTS, DIMENSIONS, TOKENS, Totals, aggregate, span_of_rows
+from usagetap.store.database import StoreError, connect
 from usagetap.store.migrations import migrate
 from usagetap.store.rows import Row, to_row
 from usagetap.store.upsert import write
@@ -141,6 +141,23 @@ def test_lines_come_in_order_the_unknown_first(stored: Any) -> None:
     keys = [(line.period, line.keys["tag"]) for line in aggregate(db, by=("tag",), period="month")]
     assert keys == sorted(keys, key=lambda key: (key[0], key[1] is not None, key[1]))
     assert keys[0][1] is None
+
+
+def test_the_span_is_that_of_all_rows(url: str, record: Any) -> None:
+    db = connect(url)
+    migrate(db)
+    assert span_of_rows(db) is None
+    write(db, [to_row(record(number)) for number in (9, 2, 5)])
+    began = datetime.fromtimestamp(1_750_000_000, UTC)
+    assert span_of_rows(db) == (began + timedelta(seconds=2), began + timedelta(seconds=9))
+    # as SQLite's own clock writes it, by another program's hand
+    db.execute_sql("UPDATE usage SET started_at = '2026-01-31 18:00:00' WHERE flow_id = 'flow-9'")
+    assert span_of_rows(db) == (began + timedelta(seconds=2), datetime(2026, 1, 31, 18, tzinfo=UTC))
+    assert [line.period for line in aggregate(db, period="month", since=began)] == ["2025-06", "2026-01"]
+    db.execute_sql("UPDATE usage SET started_at = 'yesterday' WHERE flow_id = 'flow-9'")
+    with pytest.raises(StoreError, match="a row has started_at 'yesterday', which is no time: mend it"):
+        aggregate(db)
+    db.close()
 
 
 def test_an_empty_database_has_no_lines(url: str) -> None:

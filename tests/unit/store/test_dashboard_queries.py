@@ -1,31 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peewee import Database
 
-from usagetap.store.dashboard_queries import Spread, newest, span, spread_since, spreads, version
-from usagetap.store.database import connect
-from usagetap.store.migrations import migrate
+from usagetap.store.dashboard_queries import Spread, newest, spread_since, spreads, version
 from usagetap.store.queries import open_reader
 from usagetap.store.rows import to_row
 from usagetap.store.upsert import write
 
 START = datetime.fromtimestamp(1_750_000_000, UTC)
-
-
-@pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    db = connect(url)
-    migrate(db)
-    yield db
-    db.close()
 
 
 def streamed(record: Any, number: int, **fields: Any) -> dict[str, Any]:
@@ -98,12 +86,6 @@ def test_pages_keep_to_the_range_and_the_filters(db: Database, record: Any) -> N
     assert [row["flow_id"] for row in found] == ["flow-5", "flow-3"]
     assert len(newest(db, limit=9, filters={"tag": [None]})) == 3
     assert newest(db, limit=9, filters={"tag": []}) == []
-
-
-def test_the_span_is_that_of_all_rows(db: Database, record: Any) -> None:
-    assert span(db) is None
-    write(db, [to_row(record(number)) for number in (9, 2, 5)])
-    assert span(db) == (START + timedelta(seconds=2), START + timedelta(seconds=9))
 
 
 def test_the_version_tells_that_another_connection_wrote(url: str, db: Database, record: Any) -> None:

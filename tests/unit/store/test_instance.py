@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,7 @@ import pytest
 from peewee import Database
 
 from usagetap.store import instance as module
-from usagetap.store.database import connect
 from usagetap.store.instance import DEAD_AFTER, Instance, bury, dead_instances, lock_state, new_id
-from usagetap.store.migrations import migrate
 from usagetap.store.place import Place
 from usagetap.store.rows import now_iso, to_iso, to_row
 from usagetap.store.upsert import write
@@ -41,14 +38,6 @@ sys.stdin.read()
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path, "usage.db")
-
-
-@pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    db = connect(url)
-    migrate(db)
-    yield db
-    db.close()
 
 
 def _hold(place: Place, name: str, *more: str) -> subprocess.Popen[bytes]:

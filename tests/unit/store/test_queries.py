@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,8 +10,7 @@ import pytest
 from peewee import Database
 
 from usagetap.store import queries
-from usagetap.store.database import StoreError, connect
-from usagetap.store.migrations import migrate
+from usagetap.store.database import StoreError
 from usagetap.store.queries import (
     by_flow,
     by_id,
@@ -24,14 +22,6 @@ from usagetap.store.queries import (
 )
 from usagetap.store.rows import from_row, to_row
 from usagetap.store.upsert import write
-
-
-@pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    db = connect(url)
-    migrate(db)
-    yield db
-    db.close()
 
 
 def test_a_reader_reads_while_the_writer_writes(url: str, db: Database, record: Any) -> None:

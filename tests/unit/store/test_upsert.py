@@ -1,24 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import permutations
 from typing import Any
 
 import pytest
 from peewee import Database
 
-from usagetap.store.database import connect
-from usagetap.store.migrations import migrate
 from usagetap.store.rows import to_row
 from usagetap.store.upsert import write, write_finish
-
-
-@pytest.fixture
-def db(url: str) -> Iterator[Database]:
-    db = connect(url)
-    migrate(db)
-    yield db
-    db.close()
 
 
 def _rows(db: Database, columns: str) -> list[tuple[Any, ...]]:
