@@ -11,10 +11,10 @@ from typing import Any
 from peewee import Database, SqliteDatabase
 
 from .database import StoreError, execute_many
-from .money import add_costs, exact_sum, to_decimal
+from .money import add_costs, amounts_of, to_decimal
 from .periods import Period, PeriodName, periods
 from .schema import COUNTS, MISSING, MODEL, PLAIN, TOKENS, UNPRICED, count_where, sum_once
-from .summary import added_up, columns_of, cover, dimension_of, levels_of, note_parts
+from .summary import columns_of, cover, dimension_of, levels_of, note_parts, sums_of_sums
 
 __all__ = ["COUNTS", "DIMENSIONS", "TOKENS", "Filters", "Totals", "aggregate", "span_of_rows", "sums_of_rows", "where"]
 
@@ -168,7 +168,7 @@ _ONCE = "CASE WHEN duplicate_of IS NULL AND COALESCE(cost_source, '') {} 'estima
 
 def sums_of_rows(db: Database) -> tuple[str, ...]:
     """SQL for what is summed of rows: `COUNTS`, `TOKENS`, the cost, and the cost of what is estimated or failed."""
-    return (*_SUMS, *(exact_sum(db, _ONCE.format(sign)) for sign in ("<>", "=")))
+    return (*_SUMS, *(amounts_of(db, _ONCE.format(sign)) for sign in ("<>", "=")))
 
 
 def _lines(db: Database, by: Sequence[str], ranges: list[Period], filters: Filters) -> Iterator[Totals]:
@@ -183,7 +183,9 @@ def _lines(db: Database, by: Sequence[str], ranges: list[Period], filters: Filte
         sums = f"usage_sums AS sums ON dimension = '{dimension}' AND sums.closed = slice.closed"
         parts = f"temp.part AS slice CROSS JOIN {sums}"
         names = (*COUNTS, *TOKENS, "cost", "estimated_cost")
-        yield from _any_lines(db, by, ranges, filters, parts, columns=columns_of(dimension), sums=added_up(db, names))
+        yield from _any_lines(
+            db, by, ranges, filters, parts, columns=columns_of(dimension), sums=sums_of_sums(db, names)
+        )
     if not rest:
         return
     if not isinstance(db, SqliteDatabase):
@@ -240,7 +242,7 @@ def _plain_lines(db: Database, by: Sequence[str], ranges: list[Period], nameless
         parts.append(("response_model", "slice.period, response_model", "slice.model IS NULL"))
     for model, groups, condition in parts:
         clause = f"WHERE {PLAIN} = 1 AND {condition} GROUP BY {groups}"
-        sums = ", ".join((*_PLAIN_SUMS, exact_sum(db, "cost")))
+        sums = ", ".join((*_PLAIN_SUMS, amounts_of(db, "cost")))
         found = db.execute_sql(f"SELECT slice.period, {model}, {sums} FROM {source} {clause}")
         for period, name, count, priced, *tokens, cost in found:
             line = Totals(ranges[period].name, {"model": name} if by else {})

@@ -12,7 +12,6 @@ from typing import Any
 
 from peewee import Database, OperationalError, PostgresqlDatabase, SqliteDatabase
 
-from .money import register
 from .place import is_postgres, sqlite_path
 
 #: how long a reader or a command waits for a lock, in milliseconds
@@ -96,7 +95,7 @@ def _sqlite(path: Path, read_only: bool, busy_timeout: int) -> SqliteDatabase:
     if read_only:
         if not path.exists():
             raise StoreError(f"there is no database at {path}: run the proxy first, or name another with --db")
-        return _taught(SqliteDatabase(_read_only_uri(path), timeout=busy_timeout / 1000, uri=True))
+        return SqliteDatabase(_read_only_uri(path), timeout=busy_timeout / 1000, uri=True)
     # Made by us before SQLite does, for the mode: the -wal and -shm files take theirs from it. But only where there is
     # none: closing a file drops every lock of this process on it, also those of its other connections. Whoever closes
     # the database next would take itself for the last, and delete the log that we go on writing: "How to corrupt" on
@@ -108,12 +107,7 @@ def _sqlite(path: Path, read_only: bool, busy_timeout: int) -> SqliteDatabase:
     # NORMAL: a commit survives the death of the process (`kill -9`) without an fsync of its own; what a power failure
     # can cost is the last commits, never the database
     pragmas = [("page_size", PAGE_SIZE), ("journal_mode", "wal"), ("synchronous", "normal")]
-    return _taught(SqliteDatabase(str(path), pragmas=pragmas, timeout=busy_timeout / 1000))
-
-
-def _taught(db: SqliteDatabase) -> SqliteDatabase:
-    register(db)
-    return db
+    return SqliteDatabase(str(path), pragmas=pragmas, timeout=busy_timeout / 1000)
 
 
 def _read_only_uri(path: Path) -> str:

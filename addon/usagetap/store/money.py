@@ -1,7 +1,7 @@
 """Sums of money that are exact: to the last digit what adding up the rows' own decimal texts by hand gives.
 
 PostgreSQL adds decimals itself. SQLite adds in binary; there the amounts of a group are strung together by its
-GROUP_CONCAT, at the speed of its own sums, and the string is added up here: a call for each group, none for each row.
+GROUP_CONCAT, at the speed of its own sums, and the string is added up here.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ Costs = dict[str, Decimal]
 """Amounts by currency."""
 
 
-def exact_sum(db: Database, amounts: str) -> str:
-    """SQL for the exact sum of an expression that is decimal text or NULL; NULL where it is NULL throughout."""
+def amounts_of(db: Database, amount: str) -> str:
+    """SQL for a group's amounts as `to_decimal` adds them up, of an expression that is decimal text or NULL.
+
+    NULL where it is NULL throughout.
+    """
     if isinstance(db, SqliteDatabase):
-        return f"EXACT_SUM(GROUP_CONCAT({amounts}, ' '))"
-    return f"SUM(CAST({amounts} AS NUMERIC))"
+        return f"GROUP_CONCAT({amount}, ' ')"
+    return f"SUM(CAST({amount} AS NUMERIC))"
 
 
-def register(db: SqliteDatabase) -> None:
-    """Teach a connection the function that `exact_sum` asks for."""
-    db.register_function(_sum_of_text, "exact_sum", 1, deterministic=True)
+def to_decimal(amounts: str | Decimal) -> Decimal:
+    """The sum of a group's amounts, without zeros at its end. What is no amount (another program's) is nothing."""
+    total = amounts if isinstance(amounts, Decimal) else add(map(_sum_of, _slices(amounts)))
+    return Decimal(format(total.normalize(_EXACT), "f"))
 
 
-def to_decimal(amount: str | Decimal) -> Decimal:
-    """A sum of money as the database returns it, without zeros at its end."""
-    return Decimal(format(Decimal(amount).normalize(_EXACT), "f"))
+def add_up(amounts: str) -> str:
+    """The same as text: what `amounts_of` gave becomes what it can be given."""
+    return f"{to_decimal(amounts):f}"
 
 
 def add(amounts: Iterable[Decimal]) -> Decimal:
@@ -48,16 +52,6 @@ def add_costs(mine: Costs, theirs: Mapping[str, Decimal]) -> None:
     """Take the amounts of `theirs` into `mine`."""
     for currency, amount in theirs.items():
         mine[currency] = _EXACT.add(mine.get(currency, _NOTHING), amount)
-
-
-def _sum_of_text(text: str | None) -> str | None:
-    """The sum of amounts with blanks between them. What is no amount (another program's) counts for nothing."""
-    if text is None:
-        return None
-    if " " not in text:  # as most groups of an hour are
-        return format(_amount(text) or _NOTHING, "f")
-    with localcontext(_EXACT):
-        return format(sum(map(_sum_of, _slices(text)), _NOTHING), "f")
 
 
 def _slices(text: str) -> Iterator[list[str]]:

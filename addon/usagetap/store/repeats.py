@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from peewee import Database
 
 from .aggregate import DIMENSIONS, Filters, where
-from .money import exact_sum, to_decimal
+from .money import amounts_of, to_decimal
 from .periods import EARLIEST, LATEST, Period, utc_text
 from .schema import MODEL
-from .summary import REPEATS, added_up, columns_of, cover, dimension_of, levels_of, note_parts
+from .summary import REPEATS, columns_of, cover, dimension_of, levels_of, note_parts, sums_of_sums
 
 #: of rows that may be repeats; `started_at` may be anything in other programs' rows, so days are compared as text
 CANDIDATE = "request_fingerprint IS NOT NULL AND status = 'ok' AND duplicate_of IS NULL"
@@ -43,7 +43,7 @@ def sums_of_repeats(db: Database) -> tuple[str, ...]:
     return (
         "SUM(CASE WHEN place > 1 THEN 1 ELSE 0 END)",
         "SUM(CASE WHEN place > 1 THEN COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) END)",
-        exact_sum(db, "CASE WHEN place > 1 THEN cost END"),
+        amounts_of(db, "CASE WHEN place > 1 THEN cost END"),
     )
 
 
@@ -62,7 +62,7 @@ def _lines(db: Database, since: datetime | None, until: datetime | None, filters
             note_parts(db, taken)
             clause, values = where(filters, f"dimension = '{dimension}'", "repeated > 0", columns=columns_of(dimension))
             sql = (
-                f"SELECT value, currency, {', '.join(added_up(db, REPEATS))}"
+                f"SELECT value, currency, {', '.join(sums_of_sums(db, REPEATS))}"
                 f" FROM temp.part CROSS JOIN usage_sums USING (closed){clause} GROUP BY value, currency"
             )
             yield from db.execute_sql(sql, values).fetchall()

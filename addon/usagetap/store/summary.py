@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from peewee import Database, SqliteDatabase
 
 from .database import execute_many
-from .money import exact_sum
+from .money import amounts_of
 from .periods import Period
 from .schema import COUNTS, MODEL, TOKENS
 
@@ -30,7 +30,8 @@ LEVELS = ("month", "day", "quarter", "hour")
 LONG_LEVELS = ("month", "day")
 
 REPEATS = ("repeated", "repeated_tokens", "repeated_cost")
-_AMOUNTS = ("cost", "estimated_cost", "repeated_cost")
+#: of them sums of money: decimal text
+AMOUNTS = ("cost", "estimated_cost", "repeated_cost")
 #: the schema's version from which on sums of money are exact: those of an earlier one are not used
 EXACT_SINCE = 3
 CELL = (*COUNTS, *TOKENS, "cost", "estimated_cost", *REPEATS)
@@ -45,7 +46,7 @@ CLAIMED, CLOSED, REOPENED = 0, 1, 2
 SUMS_TABLE = (
     "CREATE TABLE usage_sums (dimension TEXT NOT NULL, closed INTEGER NOT NULL, line INTEGER NOT NULL,"
     " value TEXT, other TEXT, status TEXT, currency TEXT, "
-    + ", ".join(_EXACTLY.format(name) if name in _AMOUNTS else f"{name} INTEGER" for name in CELL)
+    + ", ".join(_EXACTLY.format(name) if name in AMOUNTS else f"{name} INTEGER" for name in CELL)
     + ", PRIMARY KEY (dimension, closed, line)) WITHOUT ROWID"
 )
 TABLES: tuple[str, ...] = (
@@ -105,9 +106,9 @@ def columns_of(dimension: str) -> Mapping[str, str]:
     return {**dict(zip(names, ("value", "other"), strict=False)), "status": "status"}
 
 
-def added_up(db: Database, names: Iterable[str]) -> tuple[str, ...]:
+def sums_of_sums(db: Database, names: Iterable[str]) -> tuple[str, ...]:
     """SQL for sums of these columns of `usage_sums`."""
-    return tuple(exact_sum(db, name) if name in _AMOUNTS else f"SUM({name})" for name in names)
+    return tuple(amounts_of(db, name) if name in AMOUNTS else f"SUM({name})" for name in names)
 
 
 def cover(

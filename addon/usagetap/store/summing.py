@@ -21,11 +21,12 @@ from .aggregate import sums_of_rows
 from .dashboard_queries import BUCKETS, KNOWN
 from .database import StoreError, connect, execute_many, transaction, what_failed
 from .migrations import SCHEMA_VERSION, version_of
+from .money import add_up
 from .periods import Period, utc_text
 from .place import is_postgres, sqlite_path
 from .repeats import PLACE, sums_of_repeats
 from .schema import MODEL, TOKENS
-from .summary import CELL, CLAIMED, CLOSED, PAIR, PAIRED, REOPENED, SUMMED, added_up, cover, note_parts
+from .summary import AMOUNTS, CELL, CLAIMED, CLOSED, PAIR, PAIRED, REOPENED, SUMMED, cover, note_parts, sums_of_sums
 
 #: seconds until the first round, and from each to the next
 FIRST, ROUND = 15.0, 60.0
@@ -60,7 +61,7 @@ _SPREADS = (
 _DIMENSIONS = (*SUMMED, PAIR)
 _KINDS: dict[str, tuple[str, Iterable[str]]] = {"sums": ("dimension", _DIMENSIONS), "spreads": ("measure", KNOWN)}
 _SUMS_OF_SUMS = (
-    "usage_sums SELECT dimension, ?, ROW_NUMBER() OVER (), value, other, status, currency, {sums}"
+    "INSERT INTO temp.sums SELECT dimension, ?, ROW_NUMBER() OVER (), value, other, status, currency, {sums}"
     " FROM temp.part CROSS JOIN usage_sums USING (closed)"
     f" WHERE dimension IN ({', '.join(map(repr, _DIMENSIONS))}) GROUP BY dimension, value, other, status, currency"
 )
@@ -79,6 +80,8 @@ def catch_up(db: Database, now: datetime) -> Iterator[None]:
 
     Between two steps nothing is locked, and it can be left at any.
     """
+    db.connection().create_function("add_up", 1, add_up, deterministic=True)
+    _make_tables(db)
     yield from _forget(db)
     until = utc_text(now - timedelta(seconds=GRACE))
     days = [day for day in _days(db, until) if not _is_closed(db, "day", _stretch(day, 0, 24).first)]
@@ -214,13 +217,17 @@ def _close(db: Database, claim: int, *found: str) -> None:
             db.execute_sql(f"INSERT INTO {selected}", (claim,))
 
 
-def _look(db: Database, claims: Sequence[tuple[int, Period]], day: tuple[int, Period] | None) -> None:
-    """Read the rows of these hours, and those of the whole day, into the temporary tables `sums` and `spreads`."""
+def _make_tables(db: Database) -> None:
     for table in ("claim", "seen", "sums", "spreads"):
         db.execute_sql(f"DROP TABLE IF EXISTS temp.{table}")
     db.execute_sql(f"CREATE TEMPORARY TABLE sums ({', '.join(_COLUMNS)})")
     db.execute_sql("CREATE TEMPORARY TABLE spreads (measure, line, model, counts)")
     db.execute_sql("CREATE TEMPORARY TABLE claim (first TEXT PRIMARY KEY, last TEXT, closed INTEGER)")
+
+
+def _look(db: Database, claims: Sequence[tuple[int, Period]], day: tuple[int, Period] | None) -> None:
+    """Read the rows of these hours, and those of the whole day, into the temporary tables `sums` and `spreads`."""
+    _make_tables(db)
     execute_many(
         db, "INSERT INTO temp.claim VALUES (?, ?, ?)", [(each.first, each.end, claim) for claim, each in claims]
     )
@@ -237,6 +244,7 @@ def _look(db: Database, claims: Sequence[tuple[int, Period]], day: tuple[int, Pe
         _group(db, PAIR, f"{claim:d}", [SUMMED[name] for name in PAIRED], within)
         for measure, bucket in BUCKETS.items():
             db.execute_sql(_SPREADS.format(measure=measure, bucket=bucket, known=KNOWN[measure], within=within))
+    _add_amounts(db)
 
 
 def _group(db: Database, dimension: str, closed: str, values: Sequence[str], within: str) -> None:
@@ -248,13 +256,23 @@ def _group(db: Database, dimension: str, closed: str, values: Sequence[str], wit
     )
 
 
+def _add_amounts(db: Database) -> None:
+    """Add the amounts of each group up, while nothing is locked: a busy proxy may keep this thread waiting."""
+    for name in AMOUNTS:
+        db.execute_sql(f"UPDATE temp.sums SET {name} = ADD_UP({name}) WHERE INSTR({name}, ' ')")
+
+
 def _add_up(db: Database, level: str, stretch: Period, parts: str, claim: int | None = None) -> None:
     """Close a stretch out of its closed parts, unless one is missing that has rows."""
+    if claim is None:
+        with transaction(db):
+            claim = _claim(db, level, stretch)
+    taken, rest = cover(db, [stretch], (parts,))
+    if not all(_is_empty(db, each) for each in rest):
+        return
+    note_parts(db, taken)
+    db.execute_sql(_SUMS_OF_SUMS.format(sums=", ".join(sums_of_sums(db, CELL))), (claim,))
+    _add_amounts(db)
+    more = {"day": (_SPREADS_OF_ROWS,), "month": (_SPREADS_OF_SPREADS,)}
     with transaction(db):
-        taken, rest = cover(db, [stretch], (parts,))
-        if not all(_is_empty(db, each) for each in rest):
-            return
-        note_parts(db, taken)
-        more = {"day": (_SUMS_OF_ROWS, _SPREADS_OF_ROWS), "month": (_SPREADS_OF_SPREADS,)}
-        sums = _SUMS_OF_SUMS.format(sums=", ".join(added_up(db, CELL)))
-        _close(db, claim or _claim(db, level, stretch), sums, *more.get(level, ()))
+        _close(db, claim, _SUMS_OF_ROWS, *more.get(level, ()))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peewee import Database
 
 from usagetap.store.database import connect
-from usagetap.store.money import add, add_costs, exact_sum, to_decimal
+from usagetap.store.money import add, add_costs, add_up, amounts_of, to_decimal
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def summed(db: Database, *amounts: str | None) -> Decimal | None:
     db.execute_sql("DELETE FROM paid")
     for amount in amounts:
         db.execute_sql("INSERT INTO paid VALUES (?)", (amount,))
-    (total,) = db.execute_sql(f"SELECT {exact_sum(db, 'amount')} FROM paid").fetchone()
+    (total,) = db.execute_sql(f"SELECT {amounts_of(db, 'amount')} FROM paid").fetchone()
     return None if total is None else to_decimal(total)
 
 
@@ -52,8 +52,8 @@ def test_a_great_many_are_added_up_in_parts(db: Database) -> None:
         "INSERT INTO paid WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50000)"
         " SELECT '0.' || SUBSTR('000000' || i, -6) FROM n"
     )
-    (total,) = db.execute_sql(f"SELECT {exact_sum(db, 'amount')} FROM paid").fetchone()
-    assert Decimal(total) == Decimal(50_000 * 50_001 // 2).scaleb(-6)
+    (total,) = db.execute_sql(f"SELECT {amounts_of(db, 'amount')} FROM paid").fetchone()
+    assert to_decimal(total) == Decimal(50_000 * 50_001 // 2).scaleb(-6)
 
 
 @given(st.lists(st.decimals(0, 10**20, places=20)))
@@ -62,6 +62,11 @@ def test_any_order_and_grouping_comes_to_the_same(amounts: list[Decimal]) -> Non
     for amount in reversed(amounts):
         add_costs(half, {"USD": amount})
     assert Fraction(add(amounts)) == Fraction(half.get("USD", 0)) == sum(map(Fraction, amounts))
+
+
+def test_a_sum_can_be_added_up_again() -> None:
+    assert add_up("0.1 1E-30 free 0.2") == "0.3" + "0" * 28 + "1"
+    assert add_up(f"{add_up('7 0.30')} {add_up('0.7')}") == "8"
 
 
 def test_zeros_at_the_end_are_no_digits() -> None:

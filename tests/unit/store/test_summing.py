@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,30 @@ def test_a_row_that_comes_while_its_hour_is_summed_keeps_it_open(
     list(catch_up(db, AFTER))
     assert closed(db)["day"] == 1
     assert [line.requests for line in aggregate(db)] == [2]
+    other.close()
+
+
+@pytest.mark.parametrize("level", ["quarter", "day", "month"])
+def test_a_row_that_comes_while_parts_are_added_up_keeps_the_whole_open(
+    db: Database, record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    stored(db, record, 0, 30)
+    other, add = connect(tmp_path / "usage.db"), summing._add_up
+    late = iter([0.1])
+
+    def add_and_be_overtaken(*arguments: Any) -> None:
+        if arguments[1] == level:
+            monkeypatch.setattr(summing, "_add_amounts", lambda _: stored(other, record, *islice(late, 1)))
+        add(*arguments)
+
+    monkeypatch.setattr(summing, "_add_up", add_and_be_overtaken)
+    list(catch_up(db, AFTER))
+    assert next(late, None) is None
+    assert [line.requests for line in aggregate(db)] == [3]
+    monkeypatch.undo()
+    list(catch_up(db, AFTER))
+    assert [line.requests for line in aggregate(db)] == [3]
+    assert closed(db)["month"] == 1
     other.close()
 
 
