@@ -26,7 +26,7 @@ from usagetap.mitm.idle import cut_upstream, idle
 from usagetap.mitm.incoming import credential_of, headers_of, masked, plain_body, request_of
 from usagetap.mitm.rows import conclude, conclude_unread, open_row, take_read, timed, timed_by_flow
 from usagetap.mitm.streams import keep_whole_once_shown, streamed_request, tap_response
-from usagetap.mitm.who import cut_of, killed, watch_timeout
+from usagetap.mitm.who import cut_of, killed, note_timeout
 from usagetap.model import Observation, Request
 from usagetap.providers import provider
 from usagetap.reader import Reader
@@ -43,7 +43,7 @@ class Tap:
 
     def __init__(self) -> None:
         self._estimates = False
-        self._watching: asyncio.Task[None] | None = None
+        self._rounds: asyncio.Task[None] | None = None
 
     def load(self, loader: Loader) -> None:
         """Declare the options."""
@@ -57,7 +57,7 @@ class Tap:
             settings = options.read(ctx.options)
             recording.open_for(settings)
         except exceptions.OptionsError as error:
-            if self._watching is not None or ctx.master.addons.get("errorcheck") is None:
+            if self._rounds is not None or ctx.master.addons.get("errorcheck") is None:
                 raise  # the option keeps its value
             log.error("usage: %s", error)  # errorcheck ends the start; raised, a traceback would be printed before it
         else:
@@ -68,9 +68,9 @@ class Tap:
     def running(self) -> None:
         """The proxy has started."""
         recording.running()
-        self._watching = asyncio_utils.create_task(self._watch(), name="usage: idle streams", keep_ref=True)
+        self._rounds = asyncio_utils.create_task(self._look_round(), name="usage: idle streams", keep_ref=True)
 
-    async def _watch(self) -> None:
+    async def _look_round(self) -> None:
         """Look for idle streams, as often as a quarter of what they may be idle, at the clock, and now and then for
         refusals.
         """
@@ -151,7 +151,7 @@ class Tap:
     @fail_open
     def client_connected(self, client: Client) -> None:
         """Learn when mitmproxy itself closes an idle connection: it blames the client."""
-        watch_timeout(client)
+        note_timeout(client)
 
     @fail_open
     def client_disconnected(self, client: Client) -> None:
@@ -160,8 +160,8 @@ class Tap:
 
     def done(self) -> None:
         """The proxy stops; at a mere reload of the script everything goes on."""
-        if self._watching is not None:
-            self._watching.cancel()
+        if self._rounds is not None:
+            self._rounds.cancel()
         if ctx.master.should_exit.is_set():
             self.stop()
 

@@ -66,7 +66,7 @@ def _resetter(http_flow: http.HTTPFlow, message: str) -> Cut:
 _timed_out: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
-def watch_timeout(client: Client) -> None:
+def note_timeout(client: Client) -> None:
     """Note, when it happens, that mitmproxy's own `tcp_timeout` closes this client's connection.
 
     Nothing tells afterwards, so its watchdog's callback is followed. Another mitmproxy may not have it: then such an
