@@ -115,7 +115,8 @@ def _places(payload: Any) -> list[Any]:
     return [*([payload] if isinstance(payload, dict) else []), *(place for each in inner for place in _places(each))]
 
 
-#: where an event's name says that nothing is told, nothing in it can matter; unless it has no name but its type
+#: where an event's name or a payload's end says that nothing is told, nothing in it can matter; unless it has no name
+#: but its type
 IN_DULL_EVENTS = ["content", "padding", "text"]
 
 
@@ -144,7 +145,7 @@ def streams(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     """A dialect's class, and the frames of one stream."""
     name, event, payload = draw(st.sampled_from(ORDINARY))
     keys = sorted(TELLING)
-    if BY_NAME[name].dull_event is not None:
+    if BY_NAME[name].dull_event is not None or BY_NAME[name].dull_end is not None:
         keys = IN_DULL_EVENTS + ([] if event else ["type"])
     separators = draw(st.sampled_from([(",", ":"), (", ", ": ")]))
     end = draw(st.sampled_from(["\n\n", "\n\n", "\r\n\r\n"]))
