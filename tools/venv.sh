@@ -37,8 +37,8 @@ elif command -v uv >/dev/null 2>&1; then
 else
     have=$(python3 --version 2>/dev/null || echo 'no python3 at all')
     echo "usagetap: needs Python 3.12 or newer with its venv module; found $have." >&2
-    echo "usagetap: get one with your system's packages (Debian, Ubuntu: apt install python3 python3-venv;" >&2
-    echo "usagetap: Fedora: dnf install python3.13; macOS: brew install python@3.13), with pyenv install 3.13" >&2
-    echo "usagetap: or with uv, then run make again. PYTHON=/path/to/python3 make … names one by hand." >&2
+    echo "usagetap: get one from your system (Debian 13, Ubuntu 24.04: apt install python3 python3-venv; Fedora:" >&2
+    echo "usagetap: dnf install python3.13; macOS: brew install python@3.13), with pyenv install 3.13, or install uv" >&2
+    echo "usagetap: (it fetches one), then run make again. PYTHON=/path/to/python3 make … names one by hand." >&2
     exit 1
 fi
