@@ -163,7 +163,10 @@ class Named(NamedTuple):
         Wherever `tail` and `head` meet, a frame ends and another begins. Line ends beyond those in `head` and `tail`
         would be another frame's.
         """
-        end = text.rfind(self.tail, at) + len(self.tail)
+        end = text.rfind(self.tail, at)
+        if end < 0:
+            return at, 0
+        end += len(self.tail)
         rest = text[at:end]
         frames = rest.count(self.tail + self.head) + 1
         lines = len(rest) - len(rest.replace(b"\n", b""))  # twice as quick as `count` before Python 3.14

@@ -149,3 +149,12 @@ def test_twice_the_frames_are_twice_the_search_however_their_kinds_take_turns(ru
         return Searched.work
 
     assert 0 < work(2_000) <= 2.5 * work(1_000)
+
+
+@pytest.mark.parametrize("short", [b'data:{"error":"overloaded"}\n\n', b"data: [DONE]\n\n", b"data:\n\n"])
+def test_a_frame_shorter_than_the_end_of_the_ordinary_ones_is_read(short: bytes) -> None:
+    frame = b'data:{"token":{"text":"a"},"generated_text":null,"details":null}\n\n'
+    skim = Skim(dull_end=b'"generated_text":null,"details":null}')
+    assert skim.learn(frame)
+    assert skim.past(short) == (0, 0)
+    assert skim.past(frame * 3 + short) == (len(frame) * 3, 3)
