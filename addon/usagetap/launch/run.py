@@ -39,7 +39,7 @@ def run(tool: Tool, only_llm: bool, port: int | None, arguments: tuple[str, ...]
     \b
     usagetap run
     usagetap run --web --only-llm
-    usagetap run -- -v                  tells of every connection too
+    usagetap run -- --flow-detail 1     tells of every connection too
     usagetap run -- --mode reverse:https://api.openai.com --set usage_strip_frame=never
     """
     check_options(arguments)
