@@ -33,6 +33,7 @@ from usagetap.model import Observation, Request, Transport, Usage
 _GENERATE = re.compile(r":(?:generateContent|streamGenerateContent)$")
 _EMBED = re.compile(r":(?:embedContent|batchEmbedContents|asyncBatchEmbedContent)$")
 _PREDICT_EMBED = re.compile(r"/models/[^/:]*(?:embedding|gecko)[^/:]*:predict$")
+_USAGE = re.compile(rb'"usageMetadata"\s*:\s*\{\s*"')
 _MODEL = re.compile(r"/([^/:]+):\w+$")
 _AUDIO, _IMAGE = ("AUDIO", 4), ("IMAGE", 2)
 """https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rpc/google.cloud.aiplatform.v1#modality"""
@@ -62,7 +63,8 @@ class Gemini(Dialect):
         find = frame.find  # three times as fast as `in`, and this is every frame of a stream
         if find(b'"finishReason"') >= 0 or find(b'"promptFeedback"') >= 0 or find(b'"error"') >= 0:
             return Weight.PARSE
-        return Weight.LATEST if find(b'"usageMetadata"') >= 0 else Weight.NOTHING
+        at = find(b'"usageMetadata"')
+        return Weight.LATEST if at >= 0 and _USAGE.match(frame, at) else Weight.NOTHING
 
     def observe(self, seen: Observation, payload: Any) -> None:
         if isinstance(payload, list):  # a stream's array that came as one document

@@ -31,7 +31,7 @@ from usagetap.model import Observation, Request
 
 # Unescaped quotes cannot stand inside a JSON string, so neither pattern can be met in what a model says.
 _NULL = re.compile(rb"\s*:\s*null")
-_OBJECT = re.compile(rb"\s*:\s*\{")
+_OBJECT = re.compile(rb'\s*:\s*\{\s*"')  # an empty one tells nothing, and must not replace one that does
 _SNOWFLAKE = re.compile(r"/cortex/inference[:/]complete/?$")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from usagetap.dialects import detect
+from usagetap.dialects.base import Weight
+from usagetap.dialects.gemini import Gemini
 from usagetap.dialects.openai_chat import OpenAIChat
 from usagetap.model import Observation, Request
 
@@ -105,3 +107,12 @@ def test_what_a_serving_endpoint_is_asked_tells_what_it_speaks(asked: Any, name:
     """https://docs.databricks.com/machine-learning/foundation-models/api-reference"""
     found = detect(Request("POST", "h", 443, "/serving-endpoints/mine/invocations", body=asked))
     assert (found and found.name) == name
+
+
+def test_an_empty_usage_object_does_not_replace_one_that_tells() -> None:
+    """Nor does Gemini's: only the last frame that weighs is read."""
+    weigh = OpenAIChat().weigh
+    assert weigh(b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n') is Weight.LATEST
+    assert weigh(b'data: {"choices":[],"usage": { }}\n\n') is Weight.NOTHING
+    assert Gemini().weigh(b'data: {"usageMetadata": {"promptTokenCount":3}}\r\n\r\n') is Weight.LATEST
+    assert Gemini().weigh(b'data: {"usageMetadata":{},"modelVersion":"g"}\r\n\r\n') is Weight.NOTHING
