@@ -36,6 +36,7 @@ _NUMBER_END = re.compile(rb"\d+.")
 # in the payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\ndata: ?")
 _EVENT_BEHIND = re.compile(rb"\nevent: ?([^\n]+)\n\n")
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}]')
 _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 # the usage that a frame carries, and what must not stand behind it: shapes end there
 _USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
@@ -58,10 +59,12 @@ class Shape(NamedTuple):
     """`tail` and `head`: what stands between the last text of a frame and the first one of the next."""
     holds: int
     """Keys from the usage on, where its frames carry usage: the last one is to be read; 0 where they carry none."""
+    behind: bytes
+    """What stands behind the usage, up to the line's end."""
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """Pass over frames of this shape: where the first other one begins, how many, and where the last one began."""
-        head, until, steps, tail, meet, holds = self
+        head, until, steps, tail, meet, holds, behind = self
         startswith, find = text.startswith, text.find
         last, begun, count = at, at + len(head), 0
         end = find(until, begun)
@@ -71,7 +74,7 @@ class Shape(NamedTuple):
                 if not startswith(tail if still is meet else still, end):
                     break
             if still is meet:
-                if holds and text.count(KEY, begun, end) != holds:
+                if holds and (text.count(KEY, begun, end) != holds or not startswith(behind, end - len(behind))):
                     break
                 last, at = at, end + len(tail)
                 count += 1
@@ -89,7 +92,7 @@ class OneText(Shape):
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """As of any shape; a search and a comparison are what a frame costs."""
-        head, stop, _, tail, meet, _ = self
+        head, stop, _, tail, meet, _, _ = self
         startswith, find, meeting = text.startswith, text.find, len(meet)
         met, count = at - len(tail), 0
         end = find(stop, at + len(head))
@@ -112,7 +115,7 @@ class TwoTexts(Shape):
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """As of any shape."""
-        head, stop, ((still, length, until),), tail, meet, holds = self
+        head, stop, ((still, length, until),), tail, meet, holds, behind = self
         startswith, find, meeting = text.startswith, text.find, len(meet)
         last = met = at - len(tail)
         count = 0
@@ -128,7 +131,7 @@ class TwoTexts(Shape):
                 end = _behind_escapes(text, end, until)
                 if not (more := startswith(meet, end)) and not startswith(tail, end):
                     break
-            if holds and text.count(KEY, begun, end) != holds:
+            if holds and (text.count(KEY, begun, end) != holds or not startswith(behind, end - len(behind))):
                 break
             last, met = met, end
             count += 1
@@ -222,9 +225,21 @@ def usage_shape_of(frame: bytes, *, clock: bool = False) -> Shape | None:
     tail = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
     if not usage or not frame.endswith(tail) or frame.count(b"\n") != 2 or _TELLS.search(frame, usage[-1].end()):
         return None
-    before, still = _around_texts(frame[: usage[-1].end()], clock)
-    keys = frame.count(KEY, usage[-1].end())
-    return _shape([*before, (still, tail[:1])], tail, holds=keys) if before and keys else None
+    begun = usage[-1].end()
+    before, still = _around_texts(frame[:begun], clock)
+    keys = frame.count(KEY, begun)
+    behind = frame[_object_end(frame, begun) : -len(tail)]
+    return _shape([*before, (still, tail[:1])], tail, keys, behind) if before and keys else None
+
+
+def _object_end(frame: bytes, at: int) -> int:
+    """Where the brace is that closes the object whose first one is before `at`; the frame's end where there is none."""
+    depth = 1
+    for token in _TOKEN.finditer(frame, at):
+        depth += (token[0] == b"{") - (token[0] == b"}")
+        if depth == 0:
+            return token.start()
+    return len(frame)
 
 
 def _around_texts(frame: bytes, clock: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -240,12 +255,13 @@ def _around_texts(frame: bytes, clock: bool) -> tuple[list[tuple[bytes, bytes]],
     return before, frame[at:]
 
 
-def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0) -> Shape | None:
+def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0, behind: bytes = b"") -> Shape | None:
     if not 1 <= len(before) <= TEXTS:
         return None
     (head, stop), *further = before
     kind = Shape if len(further) > 1 else TwoTexts if further else OneText
-    return kind(head, stop, tuple((still, len(still), until) for still, until in further), tail, tail + head, holds)
+    steps = tuple((still, len(still), until) for still, until in further)
+    return kind(head, stop, steps, tail, tail + head, holds, behind)
 
 
 class Skim:

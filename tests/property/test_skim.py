@@ -146,7 +146,7 @@ def streams(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     name, event, payload = draw(st.sampled_from(ORDINARY))
     keys = sorted(TELLING)
     if BY_NAME[name].dull_event is not None or BY_NAME[name].dull_end is not None:
-        keys = IN_DULL_EVENTS + ([] if event else ["type"])
+        keys = IN_DULL_EVENTS + ([] if event or BY_NAME[name].dull_end else ["type"])
     separators = draw(st.sampled_from([(",", ":"), (", ", ": ")]))
     end = draw(st.sampled_from(["\n\n", "\n\n", "\r\n\r\n"]))
     ascii_only = draw(st.booleans())

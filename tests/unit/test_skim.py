@@ -158,3 +158,12 @@ def test_a_frame_shorter_than_the_end_of_the_ordinary_ones_is_read(short: bytes)
     assert skim.learn(frame)
     assert skim.past(short) == (0, 0)
     assert skim.past(frame * 3 + short) == (len(frame) * 3, 3)
+
+
+def test_what_stands_behind_the_usage_must_stand_still() -> None:
+    """One key more behind it was learned: another one in its place may be an error's."""
+    ordinary, odd = (frame("a") for _ in range(2))
+    odd = odd[:-5] + b',"content":""}' + CRLF
+    skim = learned(odd)
+    assert skim.past(odd) == (len(odd), 1)
+    assert skim.past(ordinary[:-5] + b',"type":"error"}' + CRLF) == (0, 0)
