@@ -262,6 +262,11 @@ def _with_nulls(value: Any) -> bytes:
     return _compact(dict.fromkeys(ABSENT) | value if isinstance(value, dict) else value)
 
 
+def _with_empties(value: Any) -> bytes:
+    objects = [name for name in ABSENT if name not in ("choices", "service_tier")]
+    return _compact({name: {} for name in objects} | value if isinstance(value, dict) else value)
+
+
 def _with_unknown(value: Any) -> bytes:
     new = {"vendor": {"id": "none", "parts": [1, None, {"tier": "t:{}"}]}, "took": 0.25}
     return _compact(new | value | {"trace": new} if isinstance(value, dict) else value)
@@ -279,6 +284,7 @@ ANSWERED: dict[str, Callable[[Wire], Wire]] = {
     "texts about APIs": lambda wire: _written(wire, _talking_of_apis),
     "counts as floats": lambda wire: _written(wire, _in_floats),
     "nulls for what is absent": lambda wire: _written(wire, _with_nulls),
+    "empty objects for what is absent": lambda wire: _written(wire, _with_empties),
     "unknown fields": lambda wire: _written(wire, _with_unknown),
     "last frames twice": _twice,
     "[DONE] twice": lambda wire: _sse(wire, rb"(?m)^data: ?\[DONE\]\n*", b"data: [DONE]\n\ndata: [DONE]\n\n"),
