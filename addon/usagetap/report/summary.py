@@ -137,8 +137,8 @@ _NUMBERS = (
     Column("cache write", "written", rank=7),
     Column("output", "out"),
     Column("reasoning", "reason", rank=8),
-    Column("aborted", "abort", rank=3, style="yellow"),
-    Column("errors", "err", rank=2, style="red"),
+    Column("aborted", "abort", rank=2, style="yellow"),
+    Column("errors", "err", rank=3, style="red"),
     Column("unpriced", "unpr", rank=4, style="yellow"),
 )
 _KINDS = ("cost", "estimated_cost")
