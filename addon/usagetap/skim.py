@@ -31,7 +31,7 @@ _MOVING = re.compile(_TEXT)
 _MOVING_CLOCK = re.compile(_TEXT + b"|" + _CREATED)
 _CLOCK = re.compile(_CREATED + rb"(\d+)")
 _STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"')
-_NUMBER_END = re.compile(rb"\d+.")
+_NUMBER_END = re.compile(rb"\d+,")  # one that ends its object stands still: more keys might end there
 # where a one-line frame names its event: in a line before the data (nearly all), behind it (Bedrock Mantle), or first
 # in the payload (OpenRouter's Responses)
 _EVENT_BEFORE = re.compile(rb"event: ?([^\n]+)\ndata: ?")

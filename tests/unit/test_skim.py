@@ -113,6 +113,15 @@ def test_a_clock_that_ticks_is_no_other_frame() -> None:
     assert skim.past(told) == (told.find(b'data: {"created":20'), 18)
 
 
+def test_a_clock_behind_everything_hides_nothing_behind_it() -> None:
+    ticking = b'data: {"choices":[{"delta":{"content":"a"}}],"created":%d}\n\n'
+    skim = Skim()
+    for second in range(2):
+        skim.learn(ticking % second)
+    failed = (ticking % 3).replace(b"}\n\n", b',"error":"overloaded"}\n\n')
+    assert skim.past(failed) == (0, 0)
+
+
 class Searched(bytes):
     """Text that counts how many of its bytes are searched, or taken to be searched."""
 
