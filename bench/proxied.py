@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,8 +86,9 @@ def _connected(port: int) -> socket.socket:
 
 
 def _listen(line: socket.socket) -> None:
-    while line.recv(1 << 18):
-        pass
+    with suppress(ConnectionResetError):
+        while line.recv(1 << 18):
+            pass
 
 
 @contextmanager
@@ -150,6 +152,7 @@ class Upstream(Server):
         super().__init__()
 
     def _serve(self, client: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # a whole answer waits in it
         with client:
             while request := client.recv(65536):
                 while b"\r\n\r\n" not in request:
@@ -164,7 +167,7 @@ class Upstream(Server):
                 self._send(client)
 
     def _send(self, client: socket.socket) -> None:
-        together = 1 if self._pause else 16
+        together = 1 if self._pause else max((1 << 20) // len(self._piece), 1)
         burst = self._piece * together
         for _ in range(self._pieces // together):
             client.sendall(burst)
@@ -201,10 +204,15 @@ def request(turns: int = 1) -> bytes:
 REQUEST = request()
 
 
-def drain(port: int, asked: bytes = REQUEST) -> int:
-    """One request; the bytes of its answer."""
+def drain(port: int, asked: bytes = REQUEST, *, asleep: int = 0) -> int:
+    """One request; the bytes of its answer. The client sleeps until `asleep` bytes have come: a proxy that must wake
+    it for every chunk pays for that, the more the sooner it falls asleep again.
+    """
     with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, asleep)
         client.sendall(asked)
+        select.select([client], [], [])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         size = 0
         tail = b""
         while not tail.endswith(b"0\r\n\r\n"):
