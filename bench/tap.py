@@ -45,6 +45,12 @@ RESPONSES = (
     '"item_id":"msg_68a0123456789abcdef0123456789abcdef","output_index":0,"content_index":0,"delta":" word{n}",'
     '"logprobs":[]{more}}}\n\n'
 )
+GEMINI = (
+    'data: {{"candidates": [{{"content": {{"parts": [{{"text": " a dozen words of which some are longer {n}"}}],'
+    '"role": "model"}},"index": 0}}],"usageMetadata": {{"promptTokenCount": 8,"candidatesTokenCount": {n},'
+    '"totalTokenCount": 2{n},"promptTokensDetails": [{{"modality": "TEXT","tokenCount": 8}}]}},'
+    '"modelVersion": "gemini-2.5-flash","responseId": "aBcDeFgHiJkLmNoPqRsTuVw"}}{more}\r\n\r\n'
+)
 BUILT_IN: tuple[tuple[str, str, str, str], ...] = (
     ("openai_chat, no usage", "/v1/chat/completions", CHAT, ""),
     ('openai_chat, "usage":null', "/v1/chat/completions", CHAT, ',"usage":null'),
@@ -52,6 +58,7 @@ BUILT_IN: tuple[tuple[str, str, str, str], ...] = (
     ("openai_chat, obfuscation", "/v1/chat/completions", CHAT, ',"usage":null,"obfuscation":"x{n}"'),
     ("anthropic", "/v1/messages", ANTHROPIC, "     "),
     ("openai_responses", "/v1/responses", RESPONSES, ',"obfuscation":"x{n}"'),
+    ("gemini, usage on each frame", "/v1beta/models/m:streamGenerateContent", GEMINI, ""),
 )
 
 
@@ -105,7 +112,7 @@ def _raise(error: Exception) -> None:
 def built_in(rounds: int) -> None:
     """Frames as documented by the providers."""
     for name, path, pattern, more in BUILT_IN:
-        key = "input" if "responses" in path else "messages"
+        key = "input" if "responses" in path else "contents" if "Generate" in path else "messages"
         dialect = detect(Request("POST", "api.example.com", 443, path, body={"model": "m", "stream": True, key: []}))
         assert dialect is not None
         frames = [pattern.format(n=n, more=more.format(n=n)).encode() for n in range(FRAMES)]

@@ -42,7 +42,7 @@ _TYPE_FIRST = re.compile(rb'data: ?\{"type": ?"([^"\\]+)",')
 _USAGE = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
 _TELLS = re.compile(rb'"(?:choices|candidates|promptFeedback|error|finish_reason|finishReason)"')
 KEY = b":"
-"""What is counted behind the usage: one key more may be an error's. (One byte is counted faster than two.)"""
+"""What is counted in the usage: one key more may matter. (One byte is counted faster than two.)"""
 _BACKSLASH = 0x5C
 
 
@@ -58,9 +58,9 @@ class Shape(NamedTuple):
     meet: bytes
     """`tail` and `head`: what stands between the last text of a frame and the first one of the next."""
     holds: int
-    """Keys from the usage on, where its frames carry usage: the last one is to be read; 0 where they carry none."""
+    """Keys of the usage, where its frames carry usage: the last one is to be read; 0 where they carry none."""
     behind: bytes
-    """What stands behind the usage, up to the line's end."""
+    """What stands behind the usage (from its brace on), up to the line's end."""
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """Pass over frames of this shape: where the first other one begins, how many, and where the last one began."""
@@ -74,7 +74,7 @@ class Shape(NamedTuple):
                 if not startswith(tail if still is meet else still, end):
                     break
             if still is meet:
-                if holds and (text.count(KEY, begun, end) != holds or not startswith(behind, end - len(behind))):
+                if holds and not _same_usage(text, begun, end - len(behind), holds, behind):
                     break
                 last, at = at, end + len(tail)
                 count += 1
@@ -131,7 +131,7 @@ class TwoTexts(Shape):
                 end = _behind_escapes(text, end, until)
                 if not (more := startswith(meet, end)) and not startswith(tail, end):
                     break
-            if holds and (text.count(KEY, begun, end) != holds or not startswith(behind, end - len(behind))):
+            if holds and not _same_usage(text, begun, end - len(behind), holds, behind):
                 break
             last, met = met, end
             count += 1
@@ -149,6 +149,11 @@ def _behind_escapes(text: bytes, end: int, stop: bytes) -> int:
     while end > 0 and text[end - 1] == _BACKSLASH:
         end = text.find(stop, end + 1)
     return end
+
+
+def _same_usage(text: bytes, begun: int, end: int, keys: int, behind: bytes) -> bool:
+    """Whether the usage from `begun` to `end` has so many keys, and the same stands behind it."""
+    return text.startswith(behind, end) and text.count(KEY, begun, end) == keys
 
 
 class Named(NamedTuple):
@@ -226,9 +231,10 @@ def usage_shape_of(frame: bytes, *, clock: bool = False) -> Shape | None:
     if not usage or not frame.endswith(tail) or frame.count(b"\n") != 2 or _TELLS.search(frame, usage[-1].end()):
         return None
     begun = usage[-1].end()
+    end = _object_end(frame, begun)
     before, still = _around_texts(frame[:begun], clock)
-    keys = frame.count(KEY, begun)
-    behind = frame[_object_end(frame, begun) : -len(tail)]
+    keys = frame.count(KEY, begun, end)
+    behind = frame[end : -len(tail)]
     return _shape([*before, (still, tail[:1])], tail, keys, behind) if before and keys else None
 
 
