@@ -122,6 +122,20 @@ def test_a_clock_behind_everything_hides_nothing_behind_it() -> None:
     assert skim.past(failed) == (0, 0)
 
 
+@pytest.mark.parametrize("texts", [TEXT, TEXT + b"," + REASONING, TEXT + b"," + REASONING + b',"p":"c"'])
+def test_a_key_more_in_the_usage_or_behind_it_is_another_frame(texts: bytes) -> None:
+    usage = b',"usage":{"prompt_tokens":9%b},"tier":null%b'
+    first, grown, keyed, errs = (
+        CHAT % (1, texts, usage % more) for more in ((b"", b""), (b"9", b""), (b',"a":1', b""), (b"", b',"error":1'))
+    )
+    skim = Skim()
+    assert skim.learn(first, usage=True)
+    assert skim.past(first + grown + first) == (len(first + grown + first), 3)
+    for other in (keyed, errs):
+        assert skim.past(other) == (0, 0)
+        assert skim.past(first + other + first) == (len(first), 1)
+
+
 class Searched(bytes):
     """Text that counts how many of its bytes are searched, or taken to be searched."""
 
