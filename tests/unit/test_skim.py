@@ -131,7 +131,7 @@ def test_a_key_more_in_the_usage_or_behind_it_is_another_frame(texts: bytes) -> 
     skim = Skim()
     assert skim.learn(first, usage=True)
     assert skim.past(first + grown + first) == (len(first + grown + first), 3)
-    for other in (keyed, errs):
+    for other in (keyed, errs, first.replace(b'"tier"', b'"fail"')):
         assert skim.past(other) == (0, 0)
         assert skim.past(first + other + first) == (len(first), 1)
 
