@@ -89,7 +89,7 @@ class Reader:
         self._on_failure: Callable[[Exception], None] | None = None
         self._latest: bytes | None = None
         self._decoder: Decoder | None = None
-        self._finished = False
+        self._finished = self._complete = False
         self._codings = codings(content_encoding)
         self._wire: State = self._begin
         self._plain: State = self._undecided
@@ -153,7 +153,7 @@ class Reader:
         self._settle()
         if self._finished:
             return
-        self._finished = True
+        self._finished, self._complete = True, complete
         if self._framing is None and self._head.strip() and self.broken is None:
             self._choose(self._head)(self._head)
         if self._framing is not None and self.broken is None:
@@ -331,7 +331,7 @@ class Reader:
             self._latest = frame
         return weight
 
-    def _observe(self, frame: bytes) -> None:
+    def _observe(self, frame: bytes, *, whole: bool = True) -> None:
         assert self._framing is not None
         payload = self._framing.payload(frame)
         if payload is None:
@@ -343,14 +343,14 @@ class Reader:
             told = _parse(payload)
         except ValueError:
             for line in _frames_by_line(payload, self.transport):
-                self._observe(line)
+                self._observe(line, whole=self._complete)
             if self._http_status >= 400 and self.transport == "json":
                 observe_error_body(self.seen, payload.decode("utf-8", "replace"))
             return  # not JSON: garbage, or a frame that the end of the body cut
         self.dialect.observe(self.seen, told)
         if self._http_status >= 400:
             observe_error_body(self.seen, told)
-        elif self.transport == "json" and not self.seen.background:
+        elif self.transport == "json" and whole and not self.seen.background:
             self.seen.terminal = True
 
 

@@ -134,6 +134,15 @@ def test_json_that_only_python_reads() -> None:
     assert read(body, content_type="application/json", stream=False).seen.usage.total_tokens == 7
 
 
+def test_json_lines_under_json_s_type_are_whole_only_where_the_body_is() -> None:
+    lines = b"".join(json.dumps(chunk()).encode() + b"\n" for _ in range(3))
+    assert read(lines, content_type="application/json").seen.terminal
+    for cut in (lines, lines[:-1], lines[:-20]):
+        assert not read(cut, content_type="application/json", complete=False).seen.terminal
+    over = lines + b"[DONE]\n"
+    assert read(over, content_type="application/json", complete=False).seen.terminal
+
+
 def test_json_nested_too_deeply_is_nothing() -> None:
     reader = read(b'{"a":' * 200_000, content_type="application/json", stream=False)
     assert reader.seen.usage_raw is None
