@@ -68,7 +68,7 @@ def _sum_of(texts: list[str]) -> Decimal:
         total = sum(map(Decimal, texts), _NOTHING)
     except (InvalidOperation, Overflow):
         total = Decimal("NaN")
-    return total if total.is_finite() else sum(filter(None, map(_amount, texts)), _NOTHING)
+    return total if _means_something(total) else sum(filter(None, map(_amount, texts)), _NOTHING)
 
 
 def _amount(text: str) -> Decimal | None:
@@ -76,4 +76,8 @@ def _amount(text: str) -> Decimal | None:
         amount = Decimal(text)
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and abs(amount.adjusted()) < _EXACT.prec else None
+    return amount if _means_something(amount) else None
+
+
+def _means_something(amount: Decimal) -> bool:
+    return amount.is_finite() and abs(amount.adjusted()) < _EXACT.prec
