@@ -54,6 +54,7 @@ class Backing:
         journal_limit: int = JOURNAL_LIMIT,
     ) -> None:
         self._url = url
+        self._path = None if is_postgres(url) else sqlite_path(url)
         self._shown = re.sub(r"//[^@/]*@", "//", url)
         self._log = log
         self._finish = finish
@@ -244,10 +245,10 @@ class Backing:
                 self._log(logging.DEBUG, f"closing {self._shown}: {error}")
 
     def _identity(self) -> tuple[int, int] | None:
-        if is_postgres(self._url):
+        if self._path is None:
             return None
         try:
-            found = os.stat(sqlite_path(self._url))
+            found = os.stat(self._path)
         except OSError:
             return _GONE
         return (found.st_dev, found.st_ino)
