@@ -227,7 +227,6 @@ def _of_responses() -> Rows:
             f"read together they cost a third; fewer where they are large, some {_size(reader.BATCH_BYTES)} as a rule",
         ),
         ("decoded at a time", _size(encoding.PIECE), "the memory that a bomb below the ratio costs"),
-        ("blanks before a body is judged", _size(reader.HEAD_LIMIT), "gateways keep connections alive with them"),
         (
             "held back while stripping",
             _size(rewrite.STRIP_LIMIT),

@@ -24,9 +24,6 @@ from usagetap.model import Observation, Transport
 from usagetap.skim import Skim
 
 FRAME_LIMIT = 16 << 20
-HEAD_LIMIT = 1024
-"""Blank bytes that may precede a body (OpenRouter and DeepSeek keep a connection alive with them)
-before it is judged."""
 FIRST_FRAMES = 8
 """Frames that are parsed whatever their weight while the response's id or model is unknown (Azure's first has
 neither)."""
