@@ -66,14 +66,6 @@ async def _awaited(chunks: Chunks) -> AsyncIterator[Chunk]:
             yield chunk
 
 
-def whole[Frame](format: Format[Frame], chunks: Iterable[Chunk]) -> list[Frame]:
-    """All frames at once, for answers that are not streamed; what `chunks` raises comes through."""
-    every = [*format.start()]
-    for chunk in chunks:
-        every += format.feed(chunk)
-    return every + format.finish()
-
-
 def compact(value: Any) -> str:
     """JSON without spaces, text as UTF-8, as the providers send it. `NaN` and foreign objects raise."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

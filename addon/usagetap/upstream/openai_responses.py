@@ -1,4 +1,4 @@
-"""OpenAI Responses: the events of a stream (SSE and WebSocket carry the same ones) and the whole object.
+"""OpenAI Responses: the events of a stream (SSE and WebSocket carry the same ones); the last one has the whole object.
 
 Shapes as in openai-python's `types/responses/`. Usage stands in the terminal event alone; there is no `[DONE]`.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from usagetap.upstream.chunks import Chunk, Finish, Reasoning, Text, ToolCall, UsageChunk, error_words
-from usagetap.upstream.formats import compact, frames, sse, whole, without_none
+from usagetap.upstream.formats import compact, frames, sse, without_none
 
 Event = dict[str, Any]
 
@@ -182,12 +182,6 @@ def response_frames(events: Iterable[Event], *, send_terminal: bool = True) -> I
 
 
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
-
-
-def whole_response(chunks: Iterable[Chunk], *, model: str) -> dict[str, Any]:
-    """The object of a request that did not stream. An exception from `chunks` comes through."""
-    response: dict[str, Any] = whole(ResponseFormat(model=model), chunks)[-1]["response"]
-    return response
 
 
 def response_usage(usage: UsageChunk) -> dict[str, Any]:

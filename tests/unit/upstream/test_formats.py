@@ -6,7 +6,7 @@ import json
 import pytest
 
 from usagetap.upstream.chunks import Text
-from usagetap.upstream.formats import async_frames, compact, frames, sse, whole, without_none
+from usagetap.upstream.formats import async_frames, compact, frames, sse, without_none
 
 
 class Plain:
@@ -31,20 +31,11 @@ def broken():
 
 
 def test_a_stream_is_start_chunks_end():
-    assert (
-        list(frames(Plain(), [Text("a"), Text("b")]))
-        == ["start", "a", "b", "end"]
-        == whole(Plain(), [Text("a"), Text("b")])
-    )
+    assert list(frames(Plain(), [Text("a"), Text("b")])) == ["start", "a", "b", "end"]
 
 
 def test_an_exception_takes_the_place_of_the_end():
     assert list(frames(Plain(), broken())) == ["start", "a", "failed: late"]
-
-
-def test_a_whole_answer_lets_it_through():
-    with pytest.raises(ValueError, match="late"):
-        whole(Plain(), broken())
 
 
 def test_async_streams_are_closed_when_the_reader_leaves():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usagetap.upstream.chunks import Finish, GenerationError, Reasoning, Text, ToolCall, UsageChunk
-from usagetap.upstream.openai_responses import TERMINAL, response_events, response_frames, whole_response
+from usagetap.upstream.openai_responses import TERMINAL, response_events, response_frames
 
 USAGE = UsageChunk(11, 7, cache_read_input_tokens=4, reasoning_output_tokens=2)
 TOLD = {
@@ -97,10 +97,3 @@ def test_frames_name_their_event_and_there_is_no_done():
     assert b"[DONE]" not in b"".join(frames)
     cut = list(response_frames(response_events(CHUNKS, model="m"), send_terminal=False))
     assert len(cut) == len(frames) - 1
-
-
-def test_a_whole_response():
-    whole = whole_response(CHUNKS, model="m")
-    assert (whole["object"], whole["status"], whole["model"], whole["usage"]) == ("response", "completed", "m", TOLD)
-    with pytest.raises(GenerationError):
-        whole_response(broken(), model="m")
