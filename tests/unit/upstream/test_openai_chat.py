@@ -194,7 +194,7 @@ def test_an_exception_midstream_is_an_error_frame_and_no_done(chunks, include_us
     assert payloads(broken)[-1] == {
         "error": {"message": "overloaded", "type": "overloaded_error", "param": None, "code": "busy"}
     }
-    assert not any(b"[DONE]" in frame or b'"finish_reason":"' in frame for frame in broken)
+    assert not any(frame.startswith(b"data: [DONE]") or b'"finish_reason":"' in frame for frame in broken)
 
 
 @pytest.mark.parametrize(("error", "message"), [(ValueError("bad luck"), "bad luck"), (KeyError(), "KeyError")])
