@@ -54,36 +54,35 @@ class Shape(NamedTuple):
     head: bytes
     stop: bytes
     """What ends the first text."""
-    steps: tuple[tuple[bytes, int, bytes], ...]
-    """Where there is more than one text: the bytes before each further one, their number, and what ends it."""
+    steps: tuple[tuple[bytes, int, bytes, int], ...]
+    """Where there is more than one text: the bytes before each further one, their number, what ends it, and how many
+    bytes before that it is over: usage is over at its brace, and what ends it is the line's end."""
     tail: bytes
     meet: bytes
     """`tail` and `head`: what stands between the last text of a frame and the first one of the next."""
     holds: int
     """Keys of the usage, where its frames carry usage: the last one is to be read; 0 where they carry none."""
-    behind: bytes
-    """What stands behind the usage (from its brace on), up to the line's end."""
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """Pass over frames of this shape: where the first other one begins, how many, and where the last one began."""
-        head, until, steps, tail, meet, holds, behind = self
+        head, until, steps, tail, meet, holds = self
         startswith, find = text.startswith, text.find
         last, begun, count = at, at + len(head), 0
         end = find(until, begun)
-        for still, length, following in cycle((*steps, (meet, len(meet), until))):
+        for still, length, following, back in cycle((*steps, (meet, len(meet), until, 0))):
             if not startswith(still, end):
                 end = _behind_escapes(text, end, until)
                 if not startswith(tail if still is meet else still, end):
                     break
             if still is meet:
-                if holds and not _same_usage(text, begun, end - len(behind), holds, behind):
+                if holds and text.count(KEY, begun, end) != holds:
                     break
                 last, at = at, end + len(tail)
                 count += 1
                 if not startswith(head, at):
                     break
             begun, until = end + length, following
-            end = find(until, begun)
+            end = find(until, begun) - back
         return at, count, last
 
 
@@ -94,7 +93,7 @@ class OneText(Shape):
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """As of any shape; a search and a comparison are what a frame costs."""
-        head, stop, _, tail, meet, _, _ = self
+        head, stop, _, tail, meet, _ = self
         startswith, find, meeting = text.startswith, text.find, len(meet)
         met, count = at - len(tail), 0
         end = find(stop, at + len(head))
@@ -117,8 +116,8 @@ class TwoTexts(Shape):
 
     def run(self, text: bytes, at: int) -> tuple[int, int, int]:
         """As of any shape."""
-        head, stop, ((still, length, until),), tail, meet, holds, behind = self
-        startswith, find, meeting, resting = text.startswith, text.find, len(meet), len(behind)
+        head, stop, ((still, length, until, back),), tail, meet, holds = self
+        startswith, find, meeting = text.startswith, text.find, len(meet)
         last = met = at - len(tail)
         count = width = 0
         end = find(stop, at + len(head))
@@ -128,18 +127,15 @@ class TwoTexts(Shape):
                 if not startswith(still, end):
                     break
             begun = end + length
-            end = find(until, begun)
+            end = find(until, begun) - back
             if not (more := startswith(meet, end)):
                 end = _behind_escapes(text, end, until)
                 if not (more := startswith(meet, end)) and not startswith(tail, end):
                     break
             if holds:
-                close = end - resting
-                if not startswith(behind, close):
+                if not -DIGITS <= end - begun - width <= DIGITS and text.count(KEY, begun, end) != holds:
                     break
-                if not -DIGITS <= close - begun - width <= DIGITS and text.count(KEY, begun, close) != holds:
-                    break
-                width = close - begun
+                width = end - begun
             last, met = met, end
             count += 1
             if not more:
@@ -156,11 +152,6 @@ def _behind_escapes(text: bytes, end: int, stop: bytes) -> int:
     while end > 0 and text[end - 1] == _BACKSLASH:
         end = text.find(stop, end + 1)
     return end
-
-
-def _same_usage(text: bytes, begun: int, end: int, keys: int, behind: bytes) -> bool:
-    """Whether the usage from `begun` to `end` has so many keys, and the same stands behind it."""
-    return text.startswith(behind, end) and text.count(KEY, begun, end) == keys
 
 
 class Named(NamedTuple):
@@ -234,25 +225,27 @@ def shape_of(frame: bytes, *, clock: bool = False) -> Shape | None:
 def usage_shape_of(frame: bytes, *, clock: bool = False) -> Shape | None:
     """The shape of an SSE frame that was found to tell nothing but its usage; `None` where it has none."""
     usage = list(_USAGE.finditer(frame))
-    tail = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
-    if not usage or not frame.endswith(tail) or frame.count(b"\n") != 2 or _TELLS.search(frame, usage[-1].end()):
+    blank = b"\r\n\r\n" if frame.endswith(b"\r\n\r\n") else b"\n\n"
+    if not usage or not frame.endswith(blank) or frame.count(b"\n") != 2 or _TELLS.search(frame, usage[-1].end()):
         return None
     begun = usage[-1].end()
     end = _object_end(frame, begun)
     before, still = _around_texts(frame[:begun], clock)
     keys = frame.count(KEY, begun, end)
-    behind = frame[end : -len(tail)]
-    return _shape([*before, (still, tail[:1])], tail, keys, behind) if before and keys else None
+    if not before or not keys:
+        return None
+    # usage may have any braces in it: it is over where the line is, but for what stands behind it
+    return _shape([*before, (still, blank[:1])], frame[end:], keys, back=len(frame) - len(blank) - end)
 
 
 def _object_end(frame: bytes, at: int) -> int:
-    """Where the brace is that closes the object whose first one is before `at`; the frame's end where there is none."""
+    """Where the brace is that closes the object whose first one is before `at`."""
     depth = 1
     for token in _TOKEN.finditer(frame, at):
         depth += (token[0] == b"{") - (token[0] == b"}")
         if depth == 0:
             return token.start()
-    return len(frame)
+    return len(frame.rstrip())  # none does: no JSON
 
 
 def _around_texts(frame: bytes, clock: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -268,13 +261,15 @@ def _around_texts(frame: bytes, clock: bool) -> tuple[list[tuple[bytes, bytes]],
     return before, frame[at:]
 
 
-def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0, behind: bytes = b"") -> Shape | None:
+def _shape(before: list[tuple[bytes, bytes]], tail: bytes, holds: int = 0, *, back: int = 0) -> Shape | None:
     if not 1 <= len(before) <= TEXTS:
         return None
     (head, stop), *further = before
     kind = Shape if len(further) > 1 else TwoTexts if further else OneText
-    steps = tuple((still, len(still), until) for still, until in further)
-    return kind(head, stop, steps, tail, tail + head, holds, behind)
+    steps = [(still, len(still), until, 0) for still, until in further]
+    if holds:
+        steps[-1] = (*steps[-1][:3], back)
+    return kind(head, stop, tuple(steps), tail, tail + head, holds)
 
 
 class Skim:
