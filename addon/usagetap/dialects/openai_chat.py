@@ -128,9 +128,8 @@ class OpenAICompletions(OpenAIChat):
         path = request.path.rstrip("/")
         if request.method != "POST" or not path.endswith(("/completions", "/invocations")):
             return False
-        if path.endswith(
-            "/invocations"
-        ):  # https://docs.databricks.com/machine-learning/foundation-models/api-reference
+        # https://docs.databricks.com/machine-learning/foundation-models/api-reference
+        if path.endswith("/invocations"):
             return isinstance(request.body, dict) and "prompt" in request.body and "messages" not in request.body
         return not (isinstance(request.body, dict) and "messages" in request.body)
 
