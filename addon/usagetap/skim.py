@@ -162,6 +162,7 @@ class Named(NamedTuple):
     lines: int
     """Line ends in a frame."""
     holds: int = 0
+    """As of a `Shape`: none of its frames has to be read."""
 
     def run_to_end(self, text: bytes, at: int) -> tuple[int, int]:
         """All frames to the last `tail` at once, if all are of this kind: where they end, how many; else none.
