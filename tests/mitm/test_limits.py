@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -43,6 +44,9 @@ def test_hundreds_of_streams_at_once(upstream: Upstream, start: Start) -> None:
         before = proxy.rss
         lines += open_lines(warm, 300)
         assert (proxy.rss - before) / 300 < 256 << 10
+        until = time.monotonic() + 10  # a row is written a moment later, on a busy machine some hundreds a good moment
+        while len(proxy.rows("status = 'open'")) < warm + 300 and time.monotonic() < until:
+            time.sleep(0.02)
         assert len(proxy.rows("status = 'open'")) == warm + 300
         upstream.release()
         for line in lines:
