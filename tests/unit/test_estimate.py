@@ -52,7 +52,9 @@ def test_a_request_that_names_its_tool_is_answered_without_the_name(estimator):
     assert totals[1] > 8
 
 
-corpus_there = pytest.mark.skipif("USAGETAP_CORPUS" not in os.environ, reason="USAGETAP_CORPUS does not name a corpus")
+corpus_there = pytest.mark.skipif(
+    not os.environ.get("USAGETAP_CORPUS"), reason="USAGETAP_CORPUS does not name a corpus"
+)
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_what_is_no_corpus_is_named_with_its_line(tmp_path):
 
 
 @pytest.mark.corpus
-@pytest.mark.skipif("USAGETAP_CORPUS" not in os.environ, reason="USAGETAP_CORPUS does not name ../shared/corpus")
+@pytest.mark.skipif(not os.environ.get("USAGETAP_CORPUS"), reason="USAGETAP_CORPUS does not name ../shared/corpus")
 def test_a_sample_of_the_corpus(ask):
     paths = sorted(Path(os.environ["USAGETAP_CORPUS"]).glob("*.jsonl.gz"))
     captures = load(paths)
